@@ -1,0 +1,22 @@
+"""polymix finds the architecture that best fuses your multimodal data, under a budget you name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from polymix.errors import PolymixError
+
+if TYPE_CHECKING:
+    from polymix.predictor import Predictor
+
+__version__ = "0.1.0"
+__all__ = ["PolymixError", "Predictor", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    # Torch takes seconds to import: it is not for `polymix --help` to wait for.
+    if name == "Predictor":
+        from polymix.predictor import Predictor
+
+        return Predictor
+    raise AttributeError(f"module 'polymix' has no attribute '{name}'")

@@ -1,0 +1,1 @@
+"""Rows: what they are, where they lie, who may see them."""

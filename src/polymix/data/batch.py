@@ -1,0 +1,114 @@
+"""Batches: rows gathered from the raw arrays, converted and normalised on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from polymix.data.dataset import Dataset
+from polymix.data.schema import Kind, Modality, Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some rows, ready for a model.
+
+    Attributes:
+        inputs: by modality; shapes as in `Kind`, or banked features, see the source.
+        present: `(B, k)` bool, columns in the schema's order; none where every row has all.
+        target: `(B,)` int64, `(B, L)` float32 or `(B,)` float32; none for new rows.
+    """
+
+    inputs: Mapping[str, object]
+    present: Tensor | None
+    target: Tensor | None
+
+
+class Source(Protocol):
+    """Whatever supplies batches: raw rows, or banked features."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches lie."""
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        """The batch of these rows, indices `(B,)` int64."""
+
+
+class RowSource:
+    """Batches of raw rows.
+
+    Args:
+        dataset: where the rows are.
+        device: where batches go.
+        names: the modalities to supply; all where not given.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        device: torch.device,
+        names: Sequence[str] | None = None,
+    ) -> None:
+        self._device = device
+        schema = dataset.schema
+        self._columns = [
+            (schema[name], torch.from_numpy(np.asarray(dataset.arrays[name])))
+            for name in (names or schema.names)
+        ]
+        self._present = None if dataset.present.all() else torch.from_numpy(dataset.present)
+        self._targets = torch.from_numpy(dataset.targets)
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches lie."""
+        return self._device
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        """The batch of these rows, indices `(B,)` int64."""
+        index = torch.from_numpy(rows)
+        return Batch(
+            inputs={
+                modality.name: convert(modality, array[index], self._device)
+                for modality, array in self._columns
+            },
+            present=None if self._present is None else self._present[index].to(self._device),
+            target=self._targets[index].to(self._device),
+        )
+
+
+def convert(modality: Modality, raw: Tensor, device: torch.device) -> Tensor:
+    """Raw rows `(B, *shape)` on the device, as float32 and normalised; text as int64."""
+    raw = raw.to(device)
+    if modality.kind is Kind.TEXT:
+        return raw.to(torch.int64)
+    x = raw.to(torch.float32)
+    if modality.statistics is None:
+        return x
+    mean, std = modality.statistics.mean, modality.statistics.std
+    if len(mean) == 1:
+        return x.sub_(mean[0]).div_(std[0]) if x is not raw else (x - mean[0]) / std[0]
+    shape = (-1, 1, 1) if modality.kind in (Kind.IMAGE, Kind.AUDIO) else (-1,)
+    shift = torch.tensor(mean, dtype=torch.float32, device=device).reshape(shape)
+    scale = torch.tensor(std, dtype=torch.float32, device=device).reshape(shape)
+    return (x - shift) / scale
+
+
+def new_rows(
+    schema: Schema,
+    arrays: Mapping[str, np.ndarray],
+    present: np.ndarray,
+    device: torch.device,
+) -> Batch:
+    """A batch of rows that are in no dataset: raw arrays `(B, *shape)`, `present` `(B, k)`."""
+    inputs = {
+        m.name: convert(m, torch.from_numpy(np.ascontiguousarray(arrays[m.name])), device)
+        for m in schema.modalities
+    }
+    mask = None if present.all() else torch.from_numpy(present).to(device)
+    return Batch(inputs=inputs, present=mask, target=None)

@@ -1,0 +1,82 @@
+"""Everything polymix raises on purpose.
+
+    PolymixError
+    ├── UsageError           an option, a name or a value that cannot be used
+    ├── DataError            raw files or rows that cannot be read
+    ├── RunFolderError       a run folder that cannot be opened, or must not be overwritten
+    ├── LedgerError          a ledger that cannot be read or written
+    ├── GenotypeError        a description of an architecture that cannot be built
+    ├── MissingExtraError    an optional dependency that is not installed
+    └── SearchError          a search that cannot go on
+
+Catch `PolymixError` to catch them all. The command line prints the message and exits with 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+
+class PolymixError(Exception):
+    """Root of all errors; carries every problem found, not only the first.
+
+    Args:
+        problems: one message, or several, each naming the place, the value and the cure.
+    """
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems: tuple[str, ...] = (
+            (problems,) if isinstance(problems, str) else tuple(problems)
+        )
+        super().__init__("\n".join(self.problems))
+
+
+class UsageError(PolymixError):
+    """An option, a name or a value that cannot be used."""
+
+
+class DataError(PolymixError):
+    """Raw files or rows that cannot be read."""
+
+
+class RunFolderError(PolymixError):
+    """A run folder that cannot be opened, or must not be overwritten."""
+
+
+class LedgerError(PolymixError):
+    """A ledger that cannot be read or written."""
+
+
+class GenotypeError(PolymixError):
+    """A description of an architecture that cannot be built."""
+
+
+class MissingExtraError(PolymixError):
+    """An optional dependency that is not installed."""
+
+
+class SearchError(PolymixError):
+    """A search that cannot go on."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A sentence that helps with a mistyped name.
+
+    >>> did_you_mean("mixmass", ["mixmas", "m2-mixer"])
+    "did you mean 'mixmas'? Known: m2-mixer, mixmas."
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    return f"{hint}Known: {', '.join(names)}."
+
+
+def describe(problem: Mapping[str, Any]) -> str:
+    """One of pydantic's problems as one line: where, what, and the value."""
+    place = ".".join(str(part) for part in problem.get("loc", ())) or "top level"
+    value = json.dumps(problem.get("input"), default=str)
+    shown = value if len(value) <= 80 else value[:77] + "..."
+    return f"{place}: {problem.get('msg')} (got {shown})"

@@ -1,0 +1,92 @@
+"""The genotype: the description of one architecture; frozen, hashable, JSON both ways, no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from polymix.errors import GenotypeError, describe, did_you_mean
+
+Scalar = bool | int | float | str | tuple[int, ...]
+"""What a block's option may be."""
+
+
+class Block(BaseModel):
+    """A building block by name, at a preset, with options that depart from the preset.
+
+    Attributes:
+        name: the block's name, e.g. `mlp-mixer`.
+        preset: one of the block's presets.
+        options: departures from the preset, sorted by name.
+
+    >>> Block.of("mlp-mixer", channels=32)
+    mlp-mixer(channels=32)
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: Annotated[str, Field(max_length=100)]
+    preset: Annotated[str, Field(max_length=100)] = "small"
+    options: tuple[tuple[str, Scalar], ...] = ()
+
+    @classmethod
+    def of(cls, name: str, preset: str = "small", **options: Scalar) -> Block:
+        """A block, options given as keywords."""
+        return cls(name=name, preset=preset, options=tuple(sorted(options.items())))
+
+    def __str__(self) -> str:
+        parts = [self.preset] if self.preset != "small" else []
+        parts += [f"{key}={value}" for key, value in self.options]
+        return f"{self.name}({', '.join(parts)})" if parts else self.name
+
+    __repr__ = __str__
+
+
+class Genotype(BaseModel):
+    """Base of all genotypes. A subclass sets `kind`, which names it in JSON, and adds fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: ClassVar[str]
+    kinds: ClassVar[dict[str, type[Genotype]]] = {}
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        Genotype.kinds[cls.kind] = cls
+
+    def to_json(self) -> str:
+        """Canonical JSON: the same genotype always gives the same text."""
+        fields = {"kind": self.kind, **self.model_dump(mode="json")}
+        return json.dumps(fields, sort_keys=True, separators=(",", ":"))
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hex digits that stand for the genotype."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+
+def parse_genotype(text: str, where: str = "genotype") -> Genotype:
+    """Read any genotype from JSON.
+
+    Raises:
+        GenotypeError: the text is not a genotype's; every problem is listed.
+    """
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise GenotypeError(f"{where}: not JSON ({error})") from None
+    if not isinstance(fields, dict):
+        raise GenotypeError(f"{where}: a genotype is a JSON object, but got {text[:60]!r}")
+    kind = str(fields.pop("kind", ""))
+    if kind not in Genotype.kinds:
+        raise GenotypeError(
+            f"{where}: no genotype of kind '{kind[:60]}': {did_you_mean(kind[:60], Genotype.kinds)}"
+        )
+    try:
+        return Genotype.kinds[kind].model_validate_json(json.dumps(fields))
+    except ValidationError as error:
+        raise GenotypeError([f"{where}: {describe(p)}" for p in error.errors()]) from None
