@@ -1,0 +1,1 @@
+"""What genotypes are built from."""

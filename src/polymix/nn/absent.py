@@ -1,0 +1,42 @@
+"""Absence: one learned token per (modality, feature), used wherever a row lacks the modality."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from polymix.nn.tokens import Tokens
+
+
+class AbsentToken(nn.Module):
+    """Stands for every token of a feature that a row does not have.
+
+    Where training rows may lack the modality the token is a parameter, trained with the rest.
+    Where none ever does, nothing could train it: it is a buffer, and `settle` sets it to the
+    feature's mean over training rows, so that a new row without the modality is predicted from
+    what is usual, not from zeros.
+
+    Args:
+        channels: C of the feature.
+        optional: whether training rows may lack the modality.
+    """
+
+    def __init__(self, channels: int, optional: bool) -> None:
+        super().__init__()
+        self.optional = optional
+        if optional:
+            self.token = nn.Parameter(torch.randn(channels) * 0.02)
+        else:
+            self.register_buffer("token", torch.zeros(channels))
+
+    def forward(self, tokens: Tokens, present: Tensor | None) -> Tokens:
+        """Tokens `(B, T, C)` with absent rows replaced; `present` `(B,)` bool, none for all."""
+        if present is None:
+            return tokens
+        return tokens._replace(x=torch.where(present[:, None, None], tokens.x, self.token))
+
+    @torch.no_grad()
+    def settle(self, mean: Tensor) -> None:
+        """Set an untrained token to the feature's mean `(C,)`."""
+        if not self.optional:
+            self.token.copy_(mean)

@@ -1,0 +1,192 @@
+"""Models in two halves: `encode` rows to features, `fuse` features to outputs.
+
+Training on raw rows and on banked features differ only in who supplies the features.
+Shapes: B batch, T tokens, C channels, K outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from polymix.data.schema import Schema
+from polymix.errors import GenotypeError, did_you_mean
+from polymix.nn import catalog
+from polymix.nn.absent import AbsentToken
+from polymix.nn.by_modality import ByModality
+from polymix.nn.encoder import Encoder
+from polymix.nn.tokens import Tokens
+from polymix.space.mix import MixGenotype
+
+Features = Mapping[str, Sequence[Tokens]]
+
+
+class Output(NamedTuple):
+    """Logits (or values): the fused head's `(B, K)`, and each modality's own, if it has one."""
+
+    fused: Tensor
+    unimodal: dict[str, Tensor]
+
+
+class Model(nn.Module):
+    """Base of all models.
+
+    Attributes:
+        encoders: one encoder per modality.
+        absent: absent-tokens by modality, one per feature that `fuse` reads.
+        wants: the features that `fuse` reads, by modality: indices into the encoder's list.
+        pool: tokens that a banked feature is pooled to; none keeps them all.
+    """
+
+    encoders: nn.ModuleDict
+    absent: nn.ModuleDict
+    wants: Mapping[str, tuple[int, ...]]
+    pool: int | None = None
+
+    def encode(self, inputs: Mapping[str, Tensor]) -> Features:
+        """Inputs by modality (see `Kind`) to the features that `fuse` reads, by modality."""
+        found: dict[str, list[Tokens]] = {}
+        for name, encoder in self.encoders.items():
+            assert isinstance(encoder, Encoder)
+            every = encoder.features(inputs[name])
+            found[name] = [every[i] for i in self.wants[name]]
+        return found
+
+    def fuse(self, features: Features, present: Tensor | None) -> Output:  # noqa: ARG002
+        """Features, and presence by modality `(B, k)`, none where all are there, to outputs."""
+        raise TypeError(f"{type(self).__name__} must define fuse")
+
+    def forward(self, inputs: Mapping[str, Tensor], present: Tensor | None = None) -> Output:
+        """Inputs by modality to outputs."""
+        return self.fuse(self.encode(inputs), present)
+
+    def head_weights(self, epoch: int) -> tuple[float, dict[str, float]]:  # noqa: ARG002
+        """The loss weights of the fused head and of each modality's, at an epoch from 1."""
+        return 1.0, {}
+
+    @torch.no_grad()
+    def settle(self, means: Mapping[str, Sequence[Tensor]]) -> None:
+        """Set the absent-tokens that no row could train to the features' means."""
+        for name, tokens in self.absent.items():
+            assert isinstance(tokens, nn.ModuleList)
+            for token, mean in zip(tokens, means[name], strict=True):
+                assert isinstance(token, AbsentToken)
+                token.settle(mean)
+
+
+class MixModel(Model):
+    """The model of a `MixGenotype`: M2-Mixer's shape, with any encoder, function and network.
+
+    Args:
+        genotype: what to build.
+        schema: what comes in and out.
+
+    Raises:
+        GenotypeError: it cannot be built on this schema.
+    """
+
+    def __init__(self, genotype: MixGenotype, schema: Schema) -> None:
+        super().__init__()
+        self.loss = genotype.loss
+        built = _encoders(genotype, schema)
+        self.columns = {name: schema.index(name) for name in built}
+        self.encoders = ByModality(built)
+        self.wants = {name: (len(e.widths) - 1,) for name, e in built.items()}
+        self.absent = ByModality(
+            {
+                name: nn.ModuleList([AbsentToken(e.channels, schema[name].optional)])
+                for name, e in built.items()
+            }
+        )
+        widths = {name: e.channels for name, e in built.items()}
+        outputs = schema.target.outputs
+        self.combine = catalog.FUSIONS[genotype.fusion]() if genotype.fusion else None
+        pooled = genotype.network is not None and genotype.network.name == "mlp"
+        token_network = genotype.network is not None and not pooled
+        self.align = self._alignment(widths, token_network)
+        aligned = {n: max(widths.values()) if n in self.align else w for n, w in widths.items()}
+        one_width = self.combine is None or self.combine.same_channels or token_network
+        width = max(aligned.values()) if one_width else sum(aligned.values())
+        self.network: nn.Module | None = None
+        self.pooled_network = pooled
+        if genotype.network is not None and pooled:
+            self.network = catalog.make_pooled_network(genotype.network, width)
+            width = self.network.channels
+        elif genotype.network is not None:
+            tokens = self._fused_tokens(schema)
+            self.network = catalog.make_network(genotype.network, tokens, width)
+        self.head = nn.Linear(width, outputs)
+        heads = widths if genotype.loss.multi_head else {}
+        self.heads = ByModality({name: nn.Linear(w, outputs) for name, w in heads.items()})
+
+    def _alignment(self, widths: Mapping[str, int], token_network: bool) -> nn.ModuleDict:
+        """Linear maps to one width, for the modalities that need one."""
+        if self.combine is None or not (self.combine.same_channels or token_network):
+            return ByModality()
+        most = max(widths.values())
+        return ByModality({n: nn.Linear(w, most) for n, w in widths.items() if w != most})
+
+    @torch.no_grad()
+    def _fused_tokens(self, schema: Schema) -> int:
+        counts = [token_count(self.encoders[n], schema, n) for n in self.encoders]
+        if self.combine is None or self.combine.same_channels:
+            return min(counts)
+        return sum(counts)
+
+    def head_weights(self, epoch: int) -> tuple[float, dict[str, float]]:
+        """M2-Mixer, Eq. 6 and 7; see `Loss.weights`."""
+        fused, each = self.loss.weights(len(self.columns), epoch)
+        return fused, dict.fromkeys(self.heads, each)
+
+    def fuse(self, features: Features, present: Tensor | None) -> Output:
+        """Features, and presence by modality `(B, k)`, none where all are there, to outputs."""
+        tokens = {
+            name: self.absent[name][0](  # type: ignore[index]
+                features[name][0], None if present is None else present[:, column]
+            )
+            for name, column in self.columns.items()
+        }
+        unimodal = {name: head(tokens[name].pooled()) for name, head in self.heads.items()}  # Eq. 5
+        aligned = [
+            t._replace(x=self.align[n](t.x)) if n in self.align else t for n, t in tokens.items()
+        ]
+        if self.network is None or self.pooled_network:
+            joined = self.combine.pooled(aligned) if self.combine else aligned[0].pooled()
+            joined = self.network(joined) if self.network is not None else joined
+        else:
+            fused = self.combine(aligned) if self.combine else aligned[0]
+            joined = self.network(fused).pooled()  # Eq. 3, 4
+        return Output(self.head(joined), unimodal)
+
+
+def _encoders(genotype: MixGenotype, schema: Schema) -> dict[str, Encoder]:
+    """The encoders by modality; every problem of all of them is told."""
+    built, problems = {}, []
+    for name, block in genotype.encoders:
+        if name not in schema.names:
+            problems.append(f"no modality '{name}': {did_you_mean(name, schema.names)}")
+            continue
+        try:
+            built[name] = catalog.make_encoder(block, schema[name])
+        except GenotypeError as error:
+            problems += [f"{name}: {problem}" for problem in error.problems]
+    if problems:
+        raise GenotypeError(problems)
+    return built
+
+
+@torch.no_grad()
+def token_count(encoder: nn.Module, schema: Schema, name: str) -> int:
+    """T of an encoder's last feature, by one row of zeros."""
+    count: int = encoder(blank(schema, name)).x.shape[1]
+    return count
+
+
+def blank(schema: Schema, name: str, rows: int = 1) -> Tensor:
+    """Zero inputs of a modality, as a batch would hold them."""
+    modality = schema[name]
+    dtype = torch.int64 if modality.kind == "text" else torch.get_default_dtype()
+    return torch.zeros((rows, *modality.shape), dtype=dtype)

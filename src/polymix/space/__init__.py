@@ -1,0 +1,1 @@
+"""Genotypes and their spaces, a file a method; no torch."""
