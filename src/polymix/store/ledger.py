@@ -1,0 +1,348 @@
+"""The ledger: every trial ever made for a run's data, what was decided, and checkpoints.
+
+Asking for a trial that is there costs nothing, and that is how a run is resumed: the same seed
+asks the same questions and finds the answers here. Everything is written in whole transactions,
+so that a run killed at any moment leaves each cohort either there or not. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sqlalchemy import Connection, RowMapping, func, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from polymix.errors import LedgerError
+from polymix.records import EpochRecord, Proposal, Role, Status, Trial
+from polymix.store.blobs import (
+    blob_of,
+    drop_checkpoint,
+    has_blob,
+    keep,
+    packed,
+    packed_array,
+    read_array,
+    read_kept,
+    to_tensors,
+    write_blob,
+    write_checkpoint,
+)
+from polymix.store.database import Database, connect
+from polymix.store.rows import (
+    OWN,
+    REUSED,
+    LedgerRow,
+    clean,
+    dump_pairs,
+    from_row,
+    load_pairs,
+    now,
+    to_ledger_row,
+    to_row,
+)
+from polymix.store.tables import checkpoints, clock, decisions, epochs, trials
+
+JSON = bool | int | float | str | Sequence["JSON"] | Mapping[str, "JSON"] | None
+"""What a decision and a checkpoint's `meta` may be."""
+
+
+class Ledger:
+    """A run's ledger; several processes may have it open. Made by `Ledger.open`."""
+
+    def __init__(self, database: Database, reuse: Sequence[Ledger] = ()) -> None:
+        self._database = database
+        self._reuse = tuple(reuse)
+
+    @classmethod
+    def open(cls, where: Path | str, reuse: Sequence[Path | str] = ()) -> Ledger:
+        """Open a ledger, or make a new one.
+
+        Args:
+            where: a path to an SQLite file, or a database's URL (one database a run).
+            reuse: ledgers, or run folders, of other runs whose trials may be taken over.
+
+        Raises:
+            LedgerError: one of them is not a ledger, or a newer polymix's.
+        """
+        with ExitStack() as undo:
+            others = []
+            for other in reuse:
+                others.append(cls(connect(_ledger_of(other), read_only=True)))
+                undo.callback(others[-1].close)
+            ledger = cls(connect(where), others)
+            undo.pop_all()
+        return ledger
+
+    def close(self) -> None:
+        """Let go of the database, and of the reused ones."""
+        self._database.close()
+        for other in self._reuse:
+            other.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------ trials
+
+    def get(self, key: str, proposal: Proposal, role: Role = Role.SEARCH) -> Trial | None:
+        """The trial with that key, with its predictions; none if it was never made.
+
+        A trial that only a reused ledger knows is copied here first, its weights included.
+
+        Args:
+            key: the question's key.
+            proposal: the question; the trial's `proposal` is this very object.
+            role: what the question is for, written down where a trial is taken over.
+        """
+        with self._database.read() as connection:
+            row = _find(connection, key)
+            if row is not None:
+                return replace(
+                    from_row(row, proposal), predictions=read_array(connection, row["predictions"])
+                )
+        for other in self._reuse:
+            found = other._export(key)
+            if found is None:
+                continue
+            row_there, kept = found
+            if row_there["status"] not in (Status.DONE, Status.FAILED):
+                continue  # what another run's clock left unfinished says nothing here
+            columns = {name: row_there[name] for name in row_there if name != "id"}
+            columns |= {"origin": REUSED, "role": role.value, "stage": clean(proposal.stage)}
+            with self._database.write() as connection:
+                if _find(connection, key) is None:  # another process may have been faster
+                    _insert(connection, [columns], kept)
+            return self.get(key, proposal, role)
+        return None
+
+    def put(
+        self,
+        entries: Sequence[tuple[Trial, Mapping[str, torch.Tensor] | None]],
+        role: Role = Role.SEARCH,
+    ) -> list[Trial]:
+        """Write down trials made together, all or none, and drop their checkpoints.
+
+        Args:
+            entries: the trials, each with its trained weights if they are kept.
+            role: what the trials were made for.
+
+        Returns:
+            The trials, their `weights` naming what was kept.
+
+        Raises:
+            LedgerError: a trial with one of the keys is there already.
+        """
+        kept: dict[str, bytes] = {}
+        rows, done = [], []
+        for trial, tensors in entries:
+            predictions = None
+            if trial.error is not None:
+                trial = replace(trial, error=clean(trial.error))
+            if tensors is not None:
+                trial = replace(trial, weights=keep(kept, packed(tensors)))
+            if trial.predictions is not None:
+                predictions = keep(kept, packed_array(trial.predictions))
+            rows.append(to_row(trial, role, predictions))
+            done.append(trial)
+        keys = [trial.key for trial in done]
+        try:
+            with self._database.write() as connection:
+                there = [key for key in keys if _find(connection, key) is not None]
+                twice = sorted({key for key in keys if keys.count(key) > 1})
+                if there or twice:
+                    raise LedgerError(
+                        [f"trial {key!r} is in the ledger already" for key in there]
+                        + [f"trial {key!r} was given twice" for key in twice]
+                    )
+                _insert(connection, rows, kept)
+                for key in keys:
+                    drop_checkpoint(connection, key)
+        except LedgerError as error:
+            if isinstance(error.__cause__, IntegrityError):
+                raise LedgerError(f"one of the trials {keys} is in the ledger already") from error
+            raise
+        return done
+
+    def rows(self) -> list[LedgerRow]:
+        """All trials with how they came here, in the order in which they were written down."""
+        with self._database.read() as connection:
+            found = connection.execute(select(trials).order_by(trials.c.id)).mappings().all()
+        return [to_ledger_row(row) for row in found]
+
+    def trials(self) -> list[Trial]:
+        """All trials, without predictions, in the order in which they were written down."""
+        return [row.trial for row in self.rows()]
+
+    def predictions(self, key: str) -> np.ndarray | None:
+        """A trial's predictions on the validation rows, if it is there and has any."""
+        with self._database.read() as connection:
+            row = _find(connection, key)
+            return read_array(connection, row["predictions"]) if row is not None else None
+
+    def weights(self, digest: str) -> dict[str, torch.Tensor]:
+        """The kept weights of that digest.
+
+        Raises:
+            LedgerError: they are not there, or not what they were.
+        """
+        with self._database.read() as connection:
+            return to_tensors(read_kept(connection, digest), digest)
+
+    def spent_cpu_s(self) -> float:
+        """CPU seconds of the trials made here; reused ones cost nothing."""
+        asked = select(func.sum(trials.c.cpu_s)).where(trials.c.origin == OWN)
+        with self._database.read() as connection:
+            return float(connection.execute(asked).scalar() or 0.0)
+
+    def _export(self, key: str) -> tuple[RowMapping, dict[str, bytes]] | None:
+        """A trial's row and its blobs, for another ledger."""
+        with self._database.read() as connection:
+            row = _find(connection, key)
+            if row is None:
+                return None
+            names = [row[name] for name in ("weights", "predictions") if row[name] is not None]
+            return row, {name: read_kept(connection, name) for name in names}
+
+    # --------------------------------------------------------------- decisions
+
+    def decide(self, name: str, value: JSON) -> Any:
+        """Record a decision once; what was recorded first is returned ever after."""
+        text = _dump(value, f"decision '{name}'")
+        asked = select(decisions.c.value).where(decisions.c.name == name)
+        try:
+            with self._database.write() as connection:
+                found = connection.execute(asked).scalar()
+                if found is None:
+                    row = {"name": name, "value": text, "created_at": now()}
+                    connection.execute(insert(decisions), row)
+        except LedgerError as error:
+            if not isinstance(error.__cause__, IntegrityError):
+                raise
+            with self._database.read() as connection:  # another process was faster
+                found = connection.execute(asked).scalar_one()
+        return _load(text if found is None else found, f"decision '{name}'")
+
+    def decision(self, name: str) -> Any:
+        """The decision recorded under that name, if any."""
+        asked = select(decisions.c.value).where(decisions.c.name == name)
+        with self._database.read() as connection:
+            found = connection.execute(asked).scalar()
+        return None if found is None else _load(found, f"decision '{name}'")
+
+    # ------------------------------------------------------------- checkpoints
+
+    def save_checkpoint(
+        self, name: str, tensors: Mapping[str, torch.Tensor], meta: JSON = None
+    ) -> None:
+        """Keep a state under a name, in place of the one that was there."""
+        data, text = packed(tensors), _dump(meta, f"checkpoint '{name}'")
+        with self._database.write() as connection:
+            write_checkpoint(connection, name, data, text)
+
+    def load_checkpoint(self, name: str) -> tuple[dict[str, torch.Tensor], Any] | None:
+        """The state kept under that name, if any.
+
+        Raises:
+            LedgerError: it is not what it was.
+        """
+        asked = select(checkpoints).where(checkpoints.c.name == name)
+        with self._database.read() as connection:
+            row = connection.execute(asked).mappings().first()
+            if row is None:
+                return None
+            data = read_kept(connection, blob_of(name), row["digest"])
+        return to_tensors(data, name), _load(row["meta"], f"checkpoint '{name}'")
+
+    def drop_checkpoint(self, name: str) -> None:
+        """Forget the state kept under that name, if any."""
+        with self._database.write() as connection:
+            drop_checkpoint(connection, name)
+
+    def put_epoch(
+        self,
+        name: str,
+        record: EpochRecord,
+        tensors: Mapping[str, torch.Tensor],
+        meta: JSON = None,
+    ) -> None:
+        """Write down an epoch of a one-shot strategy, and its state with it.
+
+        Raises:
+            LedgerError: that epoch is there already.
+        """
+        data, text = packed(tensors), _dump(meta, f"checkpoint '{name}'")
+        row = {"name": name, "epoch": record.epoch, "numbers": dump_pairs(record.numbers)}
+        same = (epochs.c.name == name) & (epochs.c.epoch == record.epoch)
+        with self._database.write() as connection:
+            if connection.execute(select(epochs.c.epoch).where(same)).first() is not None:
+                raise LedgerError(f"epoch {record.epoch} of '{name}' is in the ledger already")
+            connection.execute(insert(epochs), row)
+            write_checkpoint(connection, name, data, text)
+
+    def epochs(self, name: str) -> list[EpochRecord]:
+        """The epochs written down under that name, in order."""
+        asked = select(epochs).where(epochs.c.name == name).order_by(epochs.c.epoch)
+        with self._database.read() as connection:
+            found = connection.execute(asked).mappings().all()
+        try:
+            return [EpochRecord(int(row["epoch"]), load_pairs(row["numbers"])) for row in found]
+        except (ValueError, TypeError) as error:
+            raise LedgerError(f"ledger: epochs of '{name}' cannot be read: {error}") from error
+
+    # ------------------------------------------------------------------- clock
+
+    def used_seconds(self) -> float:
+        """Seconds on the clock that the run has used, over all its resumptions."""
+        with self._database.read() as connection:
+            return float(connection.execute(select(func.sum(clock.c.seconds))).scalar() or 0.0)
+
+    def add_used(self, seconds: float) -> None:
+        """Count further seconds as used."""
+        with self._database.write() as connection:
+            connection.execute(insert(clock), {"seconds": float(seconds)})
+
+
+def _ledger_of(where: Path | str) -> Path | str:
+    """The ledger of a run folder, or what was given."""
+    if isinstance(where, str) and "://" in where:
+        return where
+    path = Path(where)
+    return path / "ledger.sqlite" if path.is_dir() else path
+
+
+def _find(connection: Connection, key: str) -> RowMapping | None:
+    return connection.execute(select(trials).where(trials.c.key == key)).mappings().first()
+
+
+def _insert(
+    connection: Connection, rows: Sequence[Mapping[str, Any]], kept: Mapping[str, bytes]
+) -> None:
+    for name, data in kept.items():
+        if not has_blob(connection, name):
+            write_blob(connection, name, data)
+    if rows:
+        connection.execute(insert(trials), [dict(row) for row in rows])
+
+
+def _dump(value: JSON, what: str) -> str:
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise LedgerError(f"{what} is not JSON: {error}") from None
+
+
+def _load(text: str, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise LedgerError(f"ledger: {what} cannot be read: {error}") from None

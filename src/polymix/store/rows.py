@@ -1,0 +1,184 @@
+"""A trial as a row of the ledger, and back, exactly."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import RowMapping
+
+from polymix.errors import LedgerError, PolymixError
+from polymix.genotype import parse_genotype
+from polymix.records import Cost, Fidelity, Proposal, Recipe, Role, Score, Status, Trial
+
+OWN = "own"
+REUSED = "reused"
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """A trial and how it came into the ledger.
+
+    Attributes:
+        order: grows with each trial written down.
+        key: the trial's key.
+        role: what the trial was first made for.
+        origin: `own`, or `reused` from another run's ledger.
+        created_at: when it was first written down (UTC, ISO 8601).
+        trial: the trial, without its predictions.
+    """
+
+    order: int
+    key: str
+    role: Role
+    origin: str
+    created_at: str
+    trial: Trial
+
+
+def now() -> str:
+    """The time as the ledger writes it."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def clean(text: str) -> str:
+    """Text that any database takes: NUL and lone surrogates as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+
+
+def to_row(trial: Trial, role: Role, predictions: str | None) -> dict[str, Any]:
+    """The trial's columns, all but its order.
+
+    Args:
+        trial: the trial.
+        role: what it was made for.
+        predictions: the digest of its predictions, if any.
+    """
+    proposal, score, cost = trial.proposal, trial.score, trial.cost
+    reals = {"cpu_s": cost.cpu_s, "wall_s": cost.wall_s}
+    if score:
+        reals |= {"score": score.value, "loss": score.loss}
+    return {
+        "key": trial.key,
+        "origin": OWN,
+        "role": role.value,
+        "created_at": now(),
+        "kind": proposal.genotype.kind,
+        "genotype": proposal.genotype.to_json(),
+        "genotype_digest": proposal.genotype.digest,
+        "stage": clean(proposal.stage),
+        "rows": int(proposal.fidelity.rows),
+        "epochs": int(proposal.fidelity.epochs),
+        "seed": int(proposal.fidelity.seed),
+        "recipe": json.dumps(asdict(proposal.recipe), sort_keys=True),
+        "init": json.dumps(list(proposal.init)),
+        "keep": bool(proposal.keep),
+        "status": trial.status.value,
+        **{name: _real(reals.get(name)) for name in ("score", "loss", "cpu_s", "wall_s")},
+        "exact": dump_pairs(sorted(reals.items())),
+        "best_epoch": int(score.epoch) if score else None,
+        "unimodal": dump_pairs(score.unimodal if score else ()),
+        "curve": json.dumps([_plain(value) for value in trial.curve]),
+        "params": int(cost.params),
+        "flops": int(cost.flops),
+        "steps": int(cost.steps),
+        "error": None if trial.error is None else clean(trial.error),
+        "weights": trial.weights,
+        "predictions": predictions,
+    }
+
+
+def from_row(row: RowMapping, proposal: Proposal | None = None) -> Trial:
+    """The trial of a row, without its predictions.
+
+    Args:
+        row: the columns.
+        proposal: the question as it was asked; read from the row if not given.
+
+    Raises:
+        LedgerError: the row is not a trial's.
+    """
+    try:
+        reals = dict(load_pairs(row["exact"]))
+        score = None
+        if row["best_epoch"] is not None:
+            score = Score(
+                reals["score"],
+                reals["loss"],
+                int(row["best_epoch"]),
+                load_pairs(row["unimodal"]),
+            )
+        return Trial(
+            proposal=proposal or _proposal(row),
+            key=row["key"],
+            status=Status(row["status"]),
+            score=score,
+            cost=Cost(
+                int(row["params"]),
+                int(row["flops"]),
+                int(row["steps"]),
+                reals["cpu_s"],
+                reals["wall_s"],
+            ),
+            curve=tuple(float(value) for value in json.loads(row["curve"])),
+            weights=row["weights"],
+            error=row["error"],
+        )
+    except (
+        PolymixError,
+        LookupError,
+        ValueError,
+        TypeError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
+        raise LedgerError(f"ledger: trial {row['key']!r} cannot be read: {error}") from error
+
+
+def to_ledger_row(row: RowMapping) -> LedgerRow:
+    """The row with its trial.
+
+    Raises:
+        LedgerError: the row is not a trial's.
+    """
+    trial = from_row(row)
+    try:
+        role = Role(row["role"])
+    except ValueError as error:
+        raise LedgerError(f"ledger: trial {row['key']!r} cannot be read: {error}") from None
+    return LedgerRow(row["id"], row["key"], role, row["origin"], row["created_at"], trial)
+
+
+def _proposal(row: RowMapping) -> Proposal:
+    return Proposal(
+        genotype=parse_genotype(row["genotype"]),
+        fidelity=Fidelity(row["rows"], row["epochs"], row["seed"]),
+        recipe=Recipe(**json.loads(row["recipe"])),
+        init=tuple(str(name) for name in json.loads(row["init"])),
+        keep=bool(row["keep"]),
+        stage=row["stage"],
+    )
+
+
+def dump_pairs(pairs: Iterable[tuple[str, float]]) -> str:
+    """Numbers by name as JSON."""
+    return json.dumps([[name, _plain(value)] for name, value in pairs])
+
+
+def load_pairs(text: str) -> tuple[tuple[str, float], ...]:
+    """Numbers by name from JSON."""
+    return tuple((str(name), float(value)) for name, value in json.loads(text))
+
+
+def _plain(value: float) -> float | str:
+    """A number for JSON, which has no word for those that are not finite."""
+    return float(value) if math.isfinite(value) else str(float(value))
+
+
+def _real(value: float | None) -> float | None:
+    """A number for a column of reals, to search by."""
+    return None if value is None or math.isnan(value) else float(value)
