@@ -17,6 +17,7 @@ from polymix.errors import UsageError
 from polymix.genotype import Genotype
 
 Schedule = Literal["constant", "cosine", "plateau"]
+Sampler = Literal["random", "balanced", "uncertain"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +25,17 @@ class Fidelity:
     """How cheaply a genotype is tried.
 
     Attributes:
-        rows: training rows, drawn by Eq. 1's sampling with `seed`; all of them where it is not
-            less than there are.
+        rows: training rows, drawn with `seed`; all of them where it is not less than there are.
         epochs: passes over those rows.
         seed: of the rows drawn, their order, dropout and, with the genotype, initial weights.
+        sampler: how rows are drawn: `random` (MixMAS, section III), `balanced` (as many of each
+            class as there are), `uncertain` (what a quick forest is unsure of, more often).
     """
 
     rows: int
     epochs: int
     seed: int = 0
+    sampler: Sampler = "random"
 
     def __post_init__(self) -> None:
         if self.rows < 1 or self.epochs < 1 or self.seed < 0:

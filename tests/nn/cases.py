@@ -8,7 +8,7 @@ from polymix.testing import EXAMPLES, random_rows
 
 SMALL = {
     Kind.IMAGE: Block.of("mlp-mixer", channels=6, token_dim=5, channel_dim=7, blocks=1),
-    Kind.AUDIO: Block.of("conv", width=4, channels=8),
+    Kind.AUDIO: Block.of("conv", channels=8),
     Kind.TIMESERIES: Block.of("hyper-mixer", channels=4, token_dim=3, channel_dim=6, blocks=1),
     Kind.TEXT: Block.of("gmlp", channels=6, channel_dim=8, blocks=1),
     Kind.TABULAR: Block.of("mlp", channels=5),

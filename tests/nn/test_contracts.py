@@ -8,7 +8,7 @@ from polymix.nn import catalog
 from polymix.testing import EXAMPLES, EncoderCase, EncoderContract, StackCase, StackContract
 
 TINY = {  # one line an encoder: options that keep the checks quick
-    "conv": Block.of("conv", width=4, channels=8, least=4),
+    "conv": Block.of("conv", channels=8, least=4),
     "mlp": Block.of("mlp", channels=6),
     "ramlp": Block.of("ramlp", widths=(4, 6, 4, 8), depths=(1, 1, 1, 1), hd=(1, 2, 4, 8)),
     "mlp-mixer": Block.of("mlp-mixer", channels=6, token_dim=5, channel_dim=7, dropout=0.1),
@@ -24,7 +24,7 @@ EXTRA = [
     EncoderCase(TINY["mlp-mixer"], VECTOR),  # one token
     EncoderCase(TINY["monarch-mixer"], VECTOR),
     EncoderCase(TINY["gmlp"], VECTOR),
-    EncoderCase(Block.of("conv", width=3, channels=9), EXAMPLES[Kind.TIMESERIES]),
+    EncoderCase(Block.of("conv", channels=9), EXAMPLES[Kind.TIMESERIES]),
 ]
 ENCODERS = [
     EncoderCase(block, EXAMPLES[kind])

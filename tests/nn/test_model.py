@@ -231,7 +231,7 @@ class TestErrors:
             (Block.of("mlp-mixer", dropout=1), "0 <= dropout < 1 must hold, but got .*dropout=1"),
             (Block.of("hyper-mixer", token_dim=-1), "but got .*token_dim=-1"),
             (Block.of("mlp", layers=0), "mlp: sizes >= 1 .*layers=0"),
-            (Block.of("conv", width=9, channels=8), "conv: 1 <= width <= channels"),
+            (Block.of("conv", least=0, channels=8), "conv: channels, least >= 1"),
             (Block.of("mlp-mixer", patch=5), "patch must divide the 16 x 12 input"),
             (Block.of("ramlp", widths=3), "'widths' is of type tuple, but got 3"),
             (Block.of("monarch-mixer"), "does not take modality 'image' of kind image: conv"),

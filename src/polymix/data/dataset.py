@@ -14,7 +14,6 @@ exists is a dataset that is complete.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import shutil
@@ -28,13 +27,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.lib.format import open_memmap
 
+from polymix.data.check import row_problems
+from polymix.data.folder import FORMAT, fingerprint, map_array, read_about, target_layout
 from polymix.data.sample import draw_sample
-from polymix.data.schema import Kind, Modality, Schema, Statistics, Target, Task
+from polymix.data.schema import Schema
 from polymix.data.split import Split
+from polymix.data.statistics import with_statistics
 from polymix.errors import DataError
-
-FORMAT = 1
-CHUNK = 2048
 
 
 @dataclass(frozen=True)
@@ -72,31 +71,35 @@ class Dataset:
             DataError: it is not a dataset, is of a newer format, or its arrays disagree with
                 its schema; every problem is listed.
         """
+        about = read_about(path)
         try:
-            about = json.loads((path / "dataset.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path} is not a dataset: {error}") from None
-        if about.get("format") != FORMAT:
-            raise DataError(
-                f"{path} has dataset format {about.get('format')!r}, this version reads {FORMAT}: "
-                "build it again, or update polymix"
-            )
-        schema = Schema.load(path / "schema.json")
-        rows = int(about["rows"])
-        expected = {m.name: ((rows, *m.shape), m.dtype) for m in schema.modalities}
-        arrays = {n: _map(path / f"{n}.npy", *expected[n]) for n in schema.names}
-        present = np.array(_map(path / "present.npy", (rows, len(schema.names)), "bool"))
-        shape, dtype = target_layout(schema.target, rows)
-        targets = np.array(_map(path / "target.npy", shape, dtype))
-        codes = np.array(_map(path / "split.npy", (rows,), "uint8"))
+            schema = Schema.load(path / "schema.json")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{path / 'schema.json'} cannot be read: {error}") from None
+        rows = about["rows"]
+        layout = {
+            **{m.name: ((rows, *m.shape), str(m.dtype)) for m in schema.modalities},
+            "present": ((rows, len(schema.names)), "bool"),
+            "target": target_layout(schema.target, rows),
+            "split": ((rows,), "uint8"),
+        }
+        found: dict[str, np.ndarray] = {}
+        problems: list[str] = []
+        for name, (shape, dtype) in layout.items():
+            try:
+                found[name] = map_array(path / f"{name}.npy", shape, dtype)
+            except DataError as error:
+                problems += error.problems
+        if problems:
+            raise DataError(problems)
         return cls(
-            name=str(about["name"]),
+            name=about["name"],
             schema=schema,
-            arrays=arrays,
-            present=present,
-            targets=targets,
-            split=Split.from_codes(codes),
-            fingerprint=str(about["fingerprint"]),
+            arrays={name: found[name] for name in schema.names},
+            present=np.array(found["present"]),
+            targets=np.array(found["target"]),
+            split=Split.from_codes(np.array(found["split"])),
+            fingerprint=about["fingerprint"],
             path=path,
         )
 
@@ -121,7 +124,7 @@ class Dataset:
             present: `(N, k)` bool; all present where not given.
 
         Raises:
-            DataError: the shapes disagree; every problem is listed.
+            DataError: shapes disagree, or rows hold what they cannot; every problem is listed.
         """
         rows = len(targets)
         mask = np.ones((rows, len(schema.names)), bool) if present is None else present
@@ -138,8 +141,14 @@ class Dataset:
         ]
         if targets.shape != shape:
             problems.append(f"target: {shape} expected, but got {targets.shape}")
-        if mask.shape != (rows, len(schema.names)):
-            problems.append(f"present: {(rows, len(schema.names))} expected, got {mask.shape}")
+        if mask.shape != (rows, len(schema.names)) or mask.dtype != np.bool_:
+            problems.append(
+                f"present: {(rows, len(schema.names))} bool expected, "
+                f"but got {mask.shape} {mask.dtype}"
+            )
+        if codes.shape != (rows,):
+            problems.append(f"split: {(rows,)} codes expected, but got {codes.shape}")
+        problems = problems or row_problems(schema, arrays, mask, targets)
         if problems:
             raise DataError(problems)
         split = Split.from_codes(codes)
@@ -152,7 +161,7 @@ class Dataset:
             present=mask,
             targets=targets.astype(dtype),
             split=split,
-            fingerprint=_fingerprint(schema, parts),
+            fingerprint=fingerprint(schema, parts),
         )
 
     def with_train_rows(self, rows: int, seed: int) -> Dataset:
@@ -252,6 +261,9 @@ class DatasetWriter:
 
     def _finish(self) -> None:
         split = Split.from_codes(np.asarray(self.codes))
+        problems = row_problems(self.schema, self.arrays, self.present, self.targets)
+        if problems:
+            raise DataError(problems)
         schema = with_statistics(self.schema, self.arrays, self.present, self.targets, split.train)
         parts = [*self.arrays.values(), self.present, self.targets, self.codes]
         about = {
@@ -259,7 +271,7 @@ class DatasetWriter:
             "name": self.name,
             "rows": self.rows,
             "settings": self.settings,
-            "fingerprint": _fingerprint(schema, parts),
+            "fingerprint": fingerprint(schema, parts),
         }
         for part in parts:
             part.flush()  # type: ignore[attr-defined]
@@ -272,74 +284,3 @@ class DatasetWriter:
             # Another process finished the same dataset first: theirs has the same bytes.
             if not (self.path / "dataset.json").is_file():
                 raise
-
-
-def target_layout(target: Target, rows: int) -> tuple[tuple[int, ...], str]:
-    """Shape and dtype of `rows` targets."""
-    if target.task is Task.MULTILABEL:
-        return (rows, target.outputs), "float32"
-    return (rows,), "float32" if target.task is Task.REGRESSION else "int64"
-
-
-def with_statistics(
-    schema: Schema,
-    arrays: Mapping[str, np.ndarray],
-    present: np.ndarray,
-    targets: np.ndarray,
-    train: np.ndarray,
-) -> Schema:
-    """The schema with statistics of the training rows, and which modalities they may lack."""
-    modalities = []
-    for column, modality in enumerate(schema.modalities):
-        rows = train[present[train, column]]
-        statistics = (
-            _statistics(modality, arrays[modality.name], rows)
-            if modality.kind is not Kind.TEXT and len(rows)
-            else None
-        )
-        changes = {"statistics": statistics, "optional": len(rows) < len(train)}
-        modalities.append(modality.model_copy(update=changes))
-    target = schema.target
-    if target.task is Task.REGRESSION:
-        values = np.asarray(targets[train], np.float64)
-        fitted = Statistics(mean=(float(values.mean()),), std=(float(values.std()) or 1.0,))
-        target = target.model_copy(update={"statistics": fitted})
-    return schema.model_copy(update={"modalities": tuple(modalities), "target": target})
-
-
-def _statistics(modality: Modality, array: np.ndarray, rows: np.ndarray) -> Statistics:
-    last = modality.kind not in (Kind.IMAGE, Kind.AUDIO)
-    channels = modality.channels
-    total, square, count = np.zeros(channels), np.zeros(channels), 0
-    for start in range(0, len(rows), CHUNK):
-        chunk = array[rows[start : start + CHUNK]].astype(np.float64)
-        flat = np.moveaxis(chunk, -1 if last else 1, -1).reshape(-1, channels)
-        total += flat.sum(0)
-        square += np.einsum("nc,nc->c", flat, flat)
-        count += len(flat)
-    mean = total / count
-    std = np.sqrt(np.maximum(square / count - mean**2, 0.0))
-    std[std < 1e-6 * np.maximum(np.abs(mean), 1.0)] = 1.0
-    return Statistics(mean=tuple(mean.tolist()), std=tuple(std.tolist()))
-
-
-def _map(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """Map an array copy-on-write (torch wants writable memory; the file never changes)."""
-    try:
-        array: np.ndarray = np.load(path, mmap_mode="c", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} cannot be read as an array: {error}") from None
-    if array.shape != shape or array.dtype != np.dtype(dtype):
-        raise DataError(
-            f"{path}: the schema says {shape} {dtype}, the file holds {array.shape} {array.dtype}"
-        )
-    return array
-
-
-def _fingerprint(schema: Schema, parts: list[np.ndarray]) -> str:
-    digest = hashlib.sha256(schema.to_json().encode())
-    for part in parts:
-        digest.update(f"{part.dtype}{part.shape}".encode())
-        for start in range(0, len(part), CHUNK):
-            digest.update(np.ascontiguousarray(part[start : start + CHUNK]).tobytes())
-    return digest.hexdigest()[:16]

@@ -80,5 +80,44 @@ def draw_sample(
     return best
 
 
+def draw_balanced(targets: np.ndarray, rows: np.ndarray, size: int, seed: int) -> Sample:
+    """Draw `size` of `rows`, as many of each stratum as there are: a class-balanced sample.
+
+    A stratum that is too small gives all it has, and the others share what it leaves.
+    """
+    if size >= len(rows):
+        return Sample(np.sort(rows), 0.0, True, 0)
+    groups = strata(targets[rows])
+    whole = _proportions(groups, int(groups.max()) + 1)
+    rng = seeds.stream(seed, "sample", "balanced")
+    shuffled = rng.permutation(len(rows))
+    # Each row's turn within its stratum: the first of each go first, then the second, …
+    order = np.argsort(groups[shuffled], kind="stable")
+    counts = np.bincount(groups, minlength=len(whole))
+    turns = np.empty(len(rows), np.int64)
+    turns[shuffled[order]] = np.concatenate([np.arange(c) for c in counts])
+    chosen = np.sort(np.lexsort((rng.random(len(rows)), turns))[:size])
+    distance = float(np.abs(_proportions(groups[chosen], len(whole)) - whole).max())
+    return Sample(rows[chosen], distance, True, 1)
+
+
+def draw_weighted(rows: np.ndarray, weights: np.ndarray, size: int, seed: int) -> Sample:
+    """Draw `size` of `rows` without replacement, each with a chance that grows with its weight.
+
+    Args:
+        rows: indices `(N,)`.
+        weights: `(N,)`, none negative.
+        size: how many; all where that is not fewer.
+        seed: of the draw.
+    """
+    if size >= len(rows):
+        return Sample(np.sort(rows), 0.0, True, 0)
+    rng = seeds.stream(seed, "sample", "weighted")
+    # Efraimidis and Spirakis (2006): the largest of u^(1/w) are such a draw.
+    with np.errstate(divide="ignore"):
+        keys = np.log(rng.random(len(rows))) / np.maximum(weights, 1e-12)
+    return Sample(np.sort(rows[np.argsort(-keys)[:size]]), 0.0, True, 1)
+
+
 def _proportions(groups: np.ndarray, count: int) -> np.ndarray:
     return np.bincount(groups, minlength=count) / len(groups)

@@ -1,10 +1,14 @@
 """A small convolutional encoder: in two dimensions for grids, in one for sequences.
 
-Stages of Conv, GroupNorm, GELU. A stage halves the sides while they are above `least`; there
-are at least three. GroupNorm and not BatchNorm: a row's features never depend on its neighbours.
+Stages of Conv, GroupNorm, ReLU, each halving the sides while they are above `least`, then one
+Linear over what is left, as in LeNet: where in a spectrogram a thing is, is what it is, and a
+mean over positions would lose that. GroupNorm and not BatchNorm: a row's features never depend
+on its neighbours.
 """
 
 from __future__ import annotations
+
+import math
 
 from torch import Tensor, nn
 
@@ -15,68 +19,65 @@ from polymix.nn.tokens import Tokens, flatten_grid
 
 
 class ConvEncoder(Encoder):
-    """Convolutional stages to tokens: one token a position of the last stage.
+    """Convolutional stages, and a closing Linear to one token `(B, 1, C)`.
 
     Args:
         modality: an image, a spectrogram, a time series or text.
-        width: channels of the first stage; doubled stage by stage up to `channels`.
-        channels: channels of the last stage.
-        least: sides are halved until they are at most this.
+        channels: of the last stage and of the token; each stage before has half, 8 at least.
+        least: sides are halved until they are at most this; there are three stages at least.
 
     Raises:
-        GenotypeError: a size below 1, `channels` below `width`, or a modality without positions.
+        GenotypeError: a size below 1, or a modality without positions.
     """
 
     name = "conv"
     VERSION = 1
     kinds = frozenset({Kind.IMAGE, Kind.AUDIO, Kind.TIMESERIES, Kind.TEXT})
     presets = {  # noqa: RUF012
-        "small": {"width": 16, "channels": 64},
-        "paper": {"width": 32, "channels": 128},
+        "small": {"channels": 64},
+        "paper": {"channels": 128},
     }
 
-    def __init__(
-        self, modality: Modality, *, width: int = 16, channels: int = 64, least: int = 7
-    ) -> None:
+    def __init__(self, modality: Modality, *, channels: int = 64, least: int = 7) -> None:
         super().__init__()
         if modality.kind not in self.kinds:
             raise GenotypeError(f"conv takes {sorted(self.kinds)}, but got {modality.kind}")
-        if min(width, least) < 1 or channels < width:
+        if min(channels, least) < 1:
             raise GenotypeError(
-                f"conv: 1 <= width <= channels and least >= 1 must hold, "
-                f"but got {width=}, {channels=}, {least=}"
+                f"conv: channels, least >= 1 must hold, but got {channels=}, {least=}"
             )
-        flat = modality.kind in (Kind.TIMESERIES, Kind.TEXT)
+        self.flat = modality.kind in (Kind.TIMESERIES, Kind.TEXT)
         self.embed: nn.Embedding | None = None
-        side, depth = (modality.shape[0], modality.channels) if flat else (
-            min(modality.shape[1:]), modality.shape[0]
-        )  # fmt: skip
+        depth = modality.channels
+        sides = modality.shape[:1] if self.flat else modality.shape[1:]
         if modality.kind is Kind.TEXT:
             assert modality.vocabulary is not None
             self.embed = nn.Embedding(modality.vocabulary, channels, padding_idx=0)
             depth = channels
-        conv: type[nn.Module] = nn.Conv1d if flat else nn.Conv2d
+        halvings = next(n for n in range(64) if min(_halved(s, n) for s in sides) <= least)
+        count = max(3, halvings)
+        conv: type[nn.Module] = nn.Conv1d if self.flat else nn.Conv2d
         stages: list[nn.Module] = []
         widths: list[int] = []
-        while len(stages) < 3 or side > least:
-            out = min(width * 2 ** len(stages), channels)
-            stride = 2 if side > least else 1
-            kernel = 5 if not stages else 3
+        for stage in range(count):
+            out = max(min(8, channels), channels // 2 ** (count - 1 - stage))
+            kernel = 5 if stage == 0 else 3
             stages.append(
                 nn.Sequential(
-                    conv(depth, out, kernel, stride=stride, padding=kernel // 2),
+                    conv(depth, out, kernel, 2 if stage < halvings else 1, kernel // 2),
                     nn.GroupNorm(_groups(out), out),
-                    nn.GELU(),
+                    nn.ReLU(),
                 )
             )
             widths.append(out)
-            side, depth = -(-side // stride), out
+            depth = out
         self.stages = nn.ModuleList(stages)
-        self.flat = flat
-        self.widths = tuple(widths)
+        left = math.prod(_halved(s, halvings) for s in sides)
+        self.close = nn.Linear(depth * left, channels)
+        self.widths = (*widths, channels)
 
     def features(self, x: Tensor) -> list[Tokens]:
-        """Each stage's map as tokens, `(B, positions, C_i)`."""
+        """Each stage's map as tokens, `(B, positions, C_i)`, and the closing token."""
         if self.embed is not None:
             x = self.embed(x)
         if self.flat:
@@ -85,7 +86,13 @@ class ConvEncoder(Encoder):
         for stage in self.stages:
             x = stage(x)
             found.append(Tokens(x.transpose(1, 2)) if self.flat else flatten_grid(x))
+        found.append(Tokens(self.close(x.flatten(1)).unsqueeze(1)))
         return found
+
+
+def _halved(side: int, times: int) -> int:
+    """A side after so many strides of two, each rounding up."""
+    return int(-(-side // 2**times))
 
 
 def _groups(channels: int) -> int:

@@ -74,6 +74,7 @@ def to_row(trial: Trial, role: Role, predictions: str | None) -> dict[str, Any]:
         "rows": int(proposal.fidelity.rows),
         "epochs": int(proposal.fidelity.epochs),
         "seed": int(proposal.fidelity.seed),
+        "sampler": proposal.fidelity.sampler,
         "recipe": json.dumps(asdict(proposal.recipe), sort_keys=True),
         "init": json.dumps(list(proposal.init)),
         "keep": bool(proposal.keep),
@@ -156,7 +157,7 @@ def to_ledger_row(row: RowMapping) -> LedgerRow:
 def _proposal(row: RowMapping) -> Proposal:
     return Proposal(
         genotype=parse_genotype(row["genotype"]),
-        fidelity=Fidelity(row["rows"], row["epochs"], row["seed"]),
+        fidelity=Fidelity(row["rows"], row["epochs"], row["seed"], row["sampler"]),
         recipe=Recipe(**json.loads(row["recipe"])),
         init=tuple(str(name) for name in json.loads(row["init"])),
         keep=bool(row["keep"]),

@@ -44,6 +44,7 @@ trials = Table(
     Column("rows", BigInteger, nullable=False),
     Column("epochs", BigInteger, nullable=False),
     Column("seed", BigInteger, nullable=False),
+    Column("sampler", String(20), nullable=False),
     Column("recipe", Text, nullable=False),
     Column("init", Text, nullable=False),
     Column("keep", Boolean, nullable=False),

@@ -1,0 +1,52 @@
+"""Statistics of the training rows, and which modalities they may lack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from polymix.data.check import CHUNK
+from polymix.data.schema import Kind, Modality, Schema, Statistics, Task
+
+
+def with_statistics(
+    schema: Schema,
+    arrays: Mapping[str, np.ndarray],
+    present: np.ndarray,
+    targets: np.ndarray,
+    train: np.ndarray,
+) -> Schema:
+    """The schema with statistics of the training rows, and which modalities they may lack."""
+    modalities = []
+    for column, modality in enumerate(schema.modalities):
+        rows = train[present[train, column]]
+        statistics = (
+            _statistics(modality, arrays[modality.name], rows)
+            if modality.kind is not Kind.TEXT and len(rows)
+            else None
+        )
+        changes = {"statistics": statistics, "optional": len(rows) < len(train)}
+        modalities.append(modality.model_copy(update=changes))
+    target = schema.target
+    if target.task is Task.REGRESSION:
+        values = np.asarray(targets[train], np.float64)
+        fitted = Statistics(mean=(float(values.mean()),), std=(float(values.std()) or 1.0,))
+        target = target.model_copy(update={"statistics": fitted})
+    return schema.model_copy(update={"modalities": tuple(modalities), "target": target})
+
+
+def _statistics(modality: Modality, array: np.ndarray, rows: np.ndarray) -> Statistics:
+    last = modality.kind not in (Kind.IMAGE, Kind.AUDIO)
+    channels = modality.channels
+    total, square, count = np.zeros(channels), np.zeros(channels), 0
+    for start in range(0, len(rows), CHUNK):
+        chunk = array[rows[start : start + CHUNK]].astype(np.float64)
+        flat = np.moveaxis(chunk, -1 if last else 1, -1).reshape(-1, channels)
+        total += flat.sum(0)
+        square += np.einsum("nc,nc->c", flat, flat)
+        count += len(flat)
+    mean = total / count
+    std = np.sqrt(np.maximum(square / count - mean**2, 0.0))
+    std[std < 1e-6 * np.maximum(np.abs(mean), 1.0)] = 1.0
+    return Statistics(mean=tuple(mean.tolist()), std=tuple(std.tolist()))
