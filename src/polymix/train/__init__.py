@@ -1,0 +1,1 @@
+"""Training, scoring, and what a score can be trusted to."""

@@ -1,0 +1,377 @@
+"""The evaluator: proposals in, trials out. It builds, trains, scores, and counts the cost.
+
+It knows rows, devices and time, and nothing of why a proposal was made. What it returns depends
+on the proposal and the data alone: never on what it evaluated before, or beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from polymix.data.batch import RowSource, Source
+from polymix.data.dataset import Dataset
+from polymix.data.sample import Sample, draw_balanced, draw_sample, draw_weighted
+from polymix.data.schema import Schema
+from polymix.errors import GenotypeError, PolymixError
+from polymix.genotype import Genotype
+from polymix.nn.build import build_seeded, stack_key, versions
+from polymix.nn.model import Model, blank
+from polymix.records import Cost, Fidelity, Proposal, Recipe, Score, Status, Trial
+from polymix.train.feature_bank import FeatureBank
+from polymix.train.learner import Learner, SingleLearner, StackLearner
+from polymix.train.loop import Job, Trainer
+from polymix.train.metrics import Metric
+from polymix.train.objective import Objective
+from polymix.train.uncertainty import uncertainty
+
+State = dict[str, Tensor]
+Done = tuple[Trial, State | None]
+
+
+class Memory(Protocol):
+    """What the evaluator needs of a ledger."""
+
+    def weights(self, digest: str) -> State:
+        """Kept weights."""
+
+    def save_checkpoint(self, name: str, tensors: Mapping[str, Tensor], meta: Any) -> None:
+        """Keep an unfinished trial."""
+
+    def load_checkpoint(self, name: str) -> tuple[State, Any] | None:
+        """An unfinished trial, if one was kept."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Proposals that are trained in one computation."""
+
+    proposals: tuple[Proposal, ...]
+    keys: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Names its checkpoint."""
+        if len(self.keys) == 1:
+            return self.keys[0]
+        return hashlib.sha256("".join(self.keys).encode()).hexdigest()[:32]
+
+
+@dataclass
+class Evaluator:
+    """Evaluates proposals on one dataset.
+
+    Attributes:
+        dataset: the rows; its test rows are never touched.
+        metric: what a trial is scored by.
+        memory: kept weights and checkpoints.
+        bank: where the feature bank's files go.
+        device: where models run.
+        checkpoint_after: seconds after which an unfinished trial is kept at each epoch's end.
+    """
+
+    dataset: Dataset
+    metric: Metric
+    memory: Memory
+    bank: Path
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    checkpoint_after: float = 60.0
+
+    def __post_init__(self) -> None:
+        self._costs: dict[str, Cost] = {}
+        self._doubts: dict[int, np.ndarray] = {}
+        self._data_key = json.dumps(
+            {
+                "data": self.dataset.fingerprint,
+                "split": self.dataset.split.fingerprint,
+                "schema": hashlib.sha256(self.dataset.schema.to_json().encode()).hexdigest()[:16],
+                "metric": self.metric.name,
+            },
+            sort_keys=True,
+        )
+
+    @property
+    def val_targets(self) -> np.ndarray:
+        """Targets of the validation rows."""
+        return np.asarray(self.dataset.targets[self.dataset.split.val])
+
+    def key(self, proposal: Proposal) -> str:
+        """The ledger's key.
+
+        Of data, split, statistics, metric; genotype, its blocks' versions; fidelity, recipe, init.
+        """
+        parts = {
+            "genotype": proposal.genotype.to_json(),
+            "versions": versions(proposal.genotype),
+            "fidelity": asdict(proposal.fidelity),
+            "recipe": asdict(proposal.recipe),
+            "init": proposal.init,
+            "keep": proposal.keep,
+        }
+        text = self._data_key + json.dumps(parts, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def groups(self, proposals: Sequence[Proposal]) -> list[Group]:
+        """A cohort cut into computations: those of one shape together, the others alone."""
+        together: dict[object, list[Proposal]] = {}
+        for i, proposal in enumerate(proposals):
+            shape = stack_key(proposal.genotype, self.schema_for(proposal.recipe))
+            recipe = proposal.recipe
+            steady = recipe.schedule != "plateau" and not recipe.patience and recipe.frozen
+            alone = shape is None or not steady
+            where = i if alone else (shape, proposal.fidelity, recipe, self._backbones(proposal))
+            together.setdefault(where, []).append(proposal)
+        return [Group(tuple(g), tuple(self.key(p) for p in g)) for g in together.values()]
+
+    def _backbones(self, proposal: Proposal) -> str:
+        """What the encoders' weights are: stacked models read the same banked features."""
+        found = hashlib.sha256()
+        for digest in proposal.init:
+            for name, tensor in sorted(self.memory.weights(digest).items()):
+                if name.startswith("encoders."):
+                    found.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+        return found.hexdigest()
+
+    def schema_for(self, recipe: Recipe) -> Schema:
+        """The schema to build on: with modality dropout, any row may lack any modality."""
+        schema = self.dataset.schema
+        if not recipe.modality_dropout:
+            return schema
+        every = tuple(m.model_copy(update={"optional": True}) for m in schema.modalities)
+        return schema.model_copy(update={"modalities": every})
+
+    def cost(self, genotype: Genotype, recipe: Recipe | None = None) -> Cost:
+        """Parameters and forward FLOPs of a row.
+
+        Raises:
+            GenotypeError: it cannot be built on this data.
+        """
+        schema = self.schema_for(recipe or Recipe())
+        where = f"{genotype.digest}{[m.optional for m in schema.modalities]}"
+        if where not in self._costs:
+            self._costs[where] = count_cost(build_seeded(genotype, schema, 0), schema)
+        return self._costs[where]
+
+    def sample(self, fidelity: Fidelity) -> Sample:
+        """The training rows that a fidelity means."""
+        targets, train = self.dataset.targets, self.dataset.split.train
+        if fidelity.sampler == "balanced":
+            return draw_balanced(targets, train, fidelity.rows, fidelity.seed)
+        if fidelity.sampler == "uncertain" and fidelity.rows < len(train):
+            if fidelity.seed not in self._doubts:
+                self._doubts[fidelity.seed] = uncertainty(self.dataset, fidelity.seed)
+            doubts = self._doubts[fidelity.seed]
+            return draw_weighted(train, doubts, fidelity.rows, fidelity.seed)
+        return draw_sample(targets, train, fidelity.rows, fidelity.seed)
+
+    def run(
+        self,
+        group: Group,
+        deadline: float | None = None,
+        on_epoch: Callable[[int, float], None] | None = None,
+    ) -> list[Done]:
+        """Train a group. A failure is a trial that says why, never an exception.
+
+        What is not the trial's fault is raised: a ledger or a feature bank that cannot be
+        written, or whatever `on_epoch` raises.
+
+        Args:
+            group: of `groups`.
+            deadline: on `time.monotonic`'s clock; a trial that meets it is `stopped: time`.
+            on_epoch: called after each epoch with its number and best score.
+        """
+        start, cpu = time.monotonic(), time.process_time()
+        raised: list[Exception] = []
+
+        def tell(epoch: int, value: float) -> None:
+            try:
+                if on_epoch:
+                    on_epoch(epoch, value)
+            except Exception as error:
+                raised.append(error)
+                raise
+
+        try:
+            return self._train(group, deadline, tell, start, cpu)
+        except Exception as error:
+            if isinstance(error, PolymixError) and not isinstance(error, GenotypeError):
+                raise  # A full disk or a broken ledger is no fault of the candidate.
+            if raised:
+                raise
+            if len(group.proposals) > 1:
+                # One of them may have brought the others down: each gets its own chance.
+                alone = [
+                    Group((p,), (k,)) for p, k in zip(group.proposals, group.keys, strict=True)
+                ]
+                return [done for one in alone for done in self.run(one, deadline, on_epoch)]
+            return [self._failed(group.proposals[0], group.keys[0], error, start, cpu)]
+
+    def _failed(
+        self, proposal: Proposal, key: str, error: Exception, start: float, cpu: float
+    ) -> Done:
+        spent = Cost(0, 0, 0, time.process_time() - cpu, time.monotonic() - start)
+        said = f"{type(error).__name__}: {error}"[:2000]
+        return Trial(proposal, key, Status.FAILED, None, spent, error=said), None
+
+    def _train(
+        self,
+        group: Group,
+        deadline: float | None,
+        on_epoch: Callable[[int, float], None] | None,
+        start: float,
+        cpu: float,
+    ) -> list[Done]:
+        first = group.proposals[0]
+        models = [self.model(p) for p in group.proposals]
+        costs = [self.cost(p.genotype, p.recipe) for p in group.proposals]
+        frozen = first.recipe.frozen
+        source: Source
+        if frozen:
+            source = FeatureBank(self.bank, self.dataset, self.device).source(models[0])
+        else:
+            source = RowSource(self.dataset, self.device, list(models[0].encoders))
+        for model in models:
+            if frozen:
+                model.encoders = torch.nn.ModuleDict()
+        learner: Learner = (
+            SingleLearner(models[0], frozen) if len(models) == 1 else StackLearner(models, frozen)
+        )
+
+        before = {"cpu": 0.0, "wall": 0.0}
+
+        def spent() -> dict[str, float]:
+            now = {"cpu": time.process_time() - cpu, "wall": time.monotonic() - start}
+            return {name: before[name] + now[name] for name in now}
+
+        def save(tensors: Mapping[str, Tensor], meta: dict[str, Any]) -> None:
+            if time.monotonic() - start > self.checkpoint_after:
+                self.memory.save_checkpoint(group.name, tensors, {**meta, **spent()})
+
+        rows = self.sample(first.fidelity).rows
+        job = Job(
+            source=source,
+            train=rows,
+            val=self.dataset.split.val,
+            targets=self.val_targets,
+            objective=Objective(self.dataset.schema),
+            metric=self.metric,
+            recipe=first.recipe,
+            fidelity=first.fidelity,
+            name=first.genotype.digest,
+            keep=any(p.keep for p in group.proposals),
+            deadline=deadline,
+            save=save,
+            on_epoch=on_epoch,
+        )
+        trainer = Trainer(learner, job)
+        kept = self.memory.load_checkpoint(group.name)
+        if kept is not None:
+            tensors, meta = kept
+            before.update(cpu=meta.pop("cpu"), wall=meta.pop("wall"))
+            trainer.restore(tensors, meta)
+        trainer.run()
+        size, whole = len(models), spent()
+        done: list[Done] = []
+        for k, (proposal, key) in enumerate(zip(group.proposals, group.keys, strict=True)):
+            best = trainer.best[k]
+            cost = replace(
+                costs[k],
+                steps=trainer.steps,
+                cpu_s=whole["cpu"] / size,
+                wall_s=whole["wall"] / size,
+            )
+            status = Status.STOPPED if trainer.stopped else Status.DONE
+            if not best.finite:
+                said = (
+                    f"the loss, the outputs or the score were not finite in epoch {trainer.epoch}"
+                )
+                failed = Trial(
+                    proposal, key, Status.FAILED, None, cost, tuple(best.curve), error=said
+                )
+                done.append((failed, None))
+                continue
+            score = Score(best.value, best.loss, best.epoch, tuple(sorted(best.unimodal.items())))
+            state = best.state if proposal.keep else None
+            if state is not None:
+                state = self._settled(models[k], state, source, rows, frozen)
+            trial = Trial(
+                proposal,
+                key,
+                status,
+                score,
+                cost,
+                tuple(best.curve),
+                predictions=best.predictions,
+            )
+            done.append((trial, state))
+        return done
+
+    def model(self, proposal: Proposal) -> Model:
+        """The model of a proposal before training: seeded weights, then `init`'s, in order."""
+        schema = self.schema_for(proposal.recipe)
+        model = build_seeded(proposal.genotype, schema, proposal.fidelity.seed)
+        for digest in proposal.init:
+            load_matching(model, self.memory.weights(digest))
+        if proposal.recipe.frozen:
+            model.encoders.requires_grad_(False)
+        return model.to(self.device)
+
+    def trained(self, trial: Trial) -> Model:
+        """The model of a trial whose weights were kept."""
+        assert trial.weights is not None
+        model = self.model(trial.proposal)
+        load_matching(model, self.memory.weights(trial.weights))
+        return model.eval()
+
+    @torch.no_grad()
+    def _settled(
+        self, model: Model, state: State, source: Source, rows: np.ndarray, frozen: bool
+    ) -> State:
+        """The weights with the absent-tokens that no row trained set to their features' means."""
+        idle = [t for tokens in model.absent.values() for t in tokens if not t.optional]  # type: ignore[attr-defined]
+        if not idle:
+            return state
+        model.load_state_dict(state)
+        model.eval()
+        totals: dict[str, list[Tensor]] = {}
+        seen = rows[:: max(1, len(rows) // 1024)]
+        for begin in range(0, len(seen), 256):
+            inputs: Any = source.batch(seen[begin : begin + 256]).inputs
+            for name, tokens in (inputs if frozen else model.encode(inputs)).items():
+                sums = [t.x.mean(1).sum(0) for t in tokens]
+                so_far = totals.setdefault(name, [torch.zeros_like(s) for s in sums])
+                totals[name] = [a + b for a, b in zip(so_far, sums, strict=True)]
+        model.settle({name: [s / len(seen) for s in sums] for name, sums in totals.items()})
+        return {name: t.detach().clone() for name, t in model.state_dict().items()}
+
+
+def load_matching(model: torch.nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy the tensors that fit a model's, by name and shape; the others are left."""
+    own = model.state_dict(keep_vars=True)
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            if name in own and own[name].shape == tensor.shape:
+                own[name].copy_(tensor)
+
+
+@torch.no_grad()
+def count_cost(model: Model, schema: Schema) -> Cost:
+    """Trainable parameters, and FLOPs of one row's forward pass."""
+    model.eval()
+    inputs = {name: blank(schema, name) for name in model.encoders}
+    with FlopCounterMode(display=False) as counter:
+        model(inputs)
+    parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if not parameters:
+        raise GenotypeError("the model has no trainable parameter")
+    return Cost(parameters, int(counter.get_total_flops()))

@@ -1,0 +1,187 @@
+"""The feature bank: the features of frozen encoders, computed once and memory-mapped.
+
+One file per (encoder's weights, data, feature, pooling): `(N, T, C)` float16, native channels,
+written in chunks beside its place and moved there when whole. Rows that lack the modality are
+never computed; models put their absent-tokens there. Test rows are never computed at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from torch import Tensor
+
+from polymix.data.batch import Batch, RowSource
+from polymix.data.dataset import Dataset
+from polymix.errors import DataError
+from polymix.nn.encoder import Encoder, StackEncoder
+from polymix.nn.model import Model
+from polymix.nn.tokens import Tokens, resize_tokens
+
+CHUNK = 512
+
+
+class FeatureBank:
+    """Features of frozen encoders.
+
+    Args:
+        folder: where files go.
+        dataset: whose training and validation rows are computed.
+        device: where encoders run.
+    """
+
+    def __init__(self, folder: Path, dataset: Dataset, device: torch.device) -> None:
+        self.folder, self.dataset, self.device = folder, dataset, device
+        split = dataset.split
+        self._rows = np.sort(np.concatenate([split.train, split.val]))
+        self._slots = np.full(len(dataset), -1, np.int64)
+        self._slots[self._rows] = np.arange(len(self._rows))
+
+    def source(self, model: Model) -> BankSource:
+        """Batches of the features that a model's `fuse` reads, computing what is not there."""
+        features = {
+            name: self._features(name, encoder, model.wants[name], model.pool)
+            for name, encoder in model.encoders.items()
+        }
+        return BankSource(self.dataset, features, self._slots, self.device)
+
+    def _features(
+        self, name: str, encoder: torch.nn.Module, wanted: Sequence[int], pool: int | None
+    ) -> list[tuple[np.ndarray, tuple[int, int] | None]]:
+        assert isinstance(encoder, Encoder)
+        key = encoder_digest(self.dataset, name, encoder)
+        paths = [self.folder / f"{name}-{key}-{i}-{pool or 'all'}.npy" for i in wanted]
+        grids = self._grids(name, encoder, wanted)
+        missing = {i: p for i, p in zip(wanted, paths, strict=True) if not p.is_file()}
+        if missing:
+            self._extract(name, encoder, list(missing), pool, list(missing.values()))
+        arrays = [np.load(path, mmap_mode="c", allow_pickle=False) for path in paths]
+        return [(a, g if pool is None else None) for a, g in zip(arrays, grids, strict=True)]
+
+    @torch.no_grad()
+    def _grids(
+        self, name: str, encoder: Encoder, wanted: Sequence[int]
+    ) -> list[tuple[int, int] | None]:
+        batch = RowSource(self.dataset, self.device, [name]).batch(self._rows[:1])
+        features = encoder.eval().features(batch.inputs[name])  # type: ignore[arg-type]
+        return [features[i].grid for i in wanted]
+
+    @torch.no_grad()
+    def _extract(
+        self,
+        name: str,
+        encoder: Encoder,
+        wanted: Sequence[int],
+        pool: int | None,
+        paths: Sequence[Path],
+    ) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        source = RowSource(self.dataset, self.device, [name])
+        column = self.dataset.schema.index(name)
+        drafts = [path.with_suffix(f".{os.getpid()}.draft") for path in paths]
+        arrays: list[np.memmap] = []
+        encoder.eval()
+        try:
+            for start in range(0, len(self._rows), CHUNK):
+                rows = self._rows[start : start + CHUNK]
+                slots = np.arange(start, start + len(rows))[self.dataset.present[rows, column]]
+                if not len(slots):
+                    continue
+                x = source.batch(self._rows[slots]).inputs[name]
+                every = encoder.features(x)  # type: ignore[arg-type]
+                for k, i in enumerate(wanted):
+                    tokens = every[i].x if pool is None else resize_tokens(every[i].x, pool)
+                    if len(arrays) <= k:
+                        shape = (len(self._rows), *tokens.shape[1:])
+                        self._check_room(2 * math.prod(shape))
+                        arrays.append(open_memmap(drafts[k], "w+", np.dtype(np.float16), shape))
+                    arrays[k][slots] = tokens.to(torch.float16).cpu().numpy()
+            if not arrays:
+                raise DataError(f"no row has modality '{name}': its features cannot be computed")
+            for array, draft, path in zip(arrays, drafts, paths, strict=True):
+                array.flush()
+                draft.replace(path)
+        except OSError as error:
+            raise DataError(
+                f"the feature bank in {self.folder} could not be written: {error}. "
+                "Free some space, or move the run folder, and resume"
+            ) from None
+        finally:
+            for draft in drafts:
+                draft.unlink(missing_ok=True)
+
+    def _check_room(self, needed: int) -> None:
+        # A mapped file that outgrows the disk kills the process, so that it is asked beforehand.
+        free = shutil.disk_usage(self.folder).free
+        if needed > free:
+            raise OSError(f"{needed:,} bytes are needed, but its disk has {free:,}")
+
+
+class BankSource:
+    """Batches of banked features: `inputs[name]` is a list of `Tokens`.
+
+    Args:
+        dataset: for presence and targets.
+        features: by modality, `(array (N', T, C), grid)` a feature.
+        slots: each row's place in the arrays, `(N,)`.
+        device: where batches go.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        features: Mapping[str, Sequence[tuple[np.ndarray, tuple[int, int] | None]]],
+        slots: np.ndarray,
+        device: torch.device,
+    ) -> None:
+        self._features = {
+            name: [(torch.from_numpy(a), g) for a, g in arrays] for name, arrays in features.items()
+        }
+        self._slots, self._device = slots, device
+        self._present = None if dataset.present.all() else torch.from_numpy(dataset.present)
+        self._targets = torch.from_numpy(dataset.targets)
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches lie."""
+        return self._device
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        """The batch of these rows, indices `(B,)` int64; training or validation rows alone."""
+        places = self._slots[rows]
+        if (places < 0).any():
+            raise DataError("the feature bank holds no test rows")
+        slots = torch.from_numpy(places)
+        index = torch.from_numpy(rows)
+        inputs = {
+            name: [Tokens(self._convert(array[slots]), grid) for array, grid in arrays]
+            for name, arrays in self._features.items()
+        }
+        return Batch(
+            inputs=inputs,
+            present=None if self._present is None else self._present[index].to(self._device),
+            target=self._targets[index].to(self._device),
+        )
+
+    def _convert(self, raw: Tensor) -> Tensor:
+        return raw.to(self._device).to(torch.get_default_dtype())
+
+
+def encoder_digest(dataset: Dataset, name: str, encoder: Encoder) -> str:
+    """Sixteen hex digits that stand for an encoder's weights and the rows it is to see."""
+    modality = dataset.schema[name]
+    code = type(encoder.stack) if isinstance(encoder, StackEncoder) else type(encoder)
+    about = f"{code.__qualname__}{code.VERSION}{modality.model_dump_json()}{dataset.fingerprint}"
+    digest = hashlib.sha256(f"{about}{dataset.split.fingerprint}".encode())
+    for key, tensor in encoder.state_dict().items():
+        digest.update(f"{key}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

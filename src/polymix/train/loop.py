@@ -1,0 +1,300 @@
+"""The training loop: one for every method, for one model or a stack of them.
+
+What decides a trial is derived, not carried along: the order of rows from (seed, epoch), hidden
+modalities likewise, dropout from (seed, epoch, name). So an epoch needs only the tensors of the
+one before it, and a killed trial goes on from its last epoch to the same end.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from polymix import seeds
+from polymix.data.batch import Batch, Source
+from polymix.records import Fidelity, Recipe
+from polymix.train.learner import Learner
+from polymix.train.metrics import Metric
+from polymix.train.objective import Objective
+
+VALIDATION_BATCH = 512
+
+
+@dataclass
+class Best:
+    """One model's best epoch so far."""
+
+    value: float = -math.inf
+    loss: float = math.inf
+    epoch: int = -1
+    predictions: np.ndarray | None = None
+    unimodal: dict[str, float] = field(default_factory=dict)
+    state: dict[str, Tensor] | None = None
+    curve: list[float] = field(default_factory=list)
+    finite: bool = True
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a loop is to do.
+
+    Attributes:
+        source: supplies batches.
+        train: training rows `(N,)`.
+        val: validation rows.
+        targets: of the validation rows.
+        objective: the loss.
+        metric: what scores an epoch.
+        recipe: how to train.
+        fidelity: how long, from which seed.
+        name: names this job's dropout stream.
+        keep: whether the best epoch's weights are wanted.
+        deadline: on `time.monotonic`'s clock; none for no limit.
+        save: called with tensors and meta after each epoch, once it is worth it.
+        on_epoch: called with the epoch from 0 and the best score of it.
+    """
+
+    source: Source
+    train: np.ndarray
+    val: np.ndarray
+    targets: np.ndarray
+    objective: Objective
+    metric: Metric
+    recipe: Recipe
+    fidelity: Fidelity
+    name: str
+    keep: bool = False
+    deadline: float | None = None
+    save: Callable[[Mapping[str, Tensor], dict[str, Any]], None] | None = None
+    on_epoch: Callable[[int, float], None] | None = None
+
+
+class OutOfTime(Exception):  # noqa: N818
+    """The deadline passed within an epoch."""
+
+
+class Trainer:
+    """Trains a learner through a job's epochs.
+
+    Args:
+        learner: what to train.
+        job: how.
+    """
+
+    def __init__(self, learner: Learner, job: Job) -> None:
+        self.learner, self.job = learner, job
+        self.optimizer = make_optimizer(learner.parameters(), job.recipe)
+        self.best = [Best() for _ in range(learner.size)]
+        self.steps = 0
+        self.epoch = 0
+        self.lr = job.recipe.lr
+        self._least, self._stale = math.inf, 0
+        self.stopped = False
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """⌈rows / batch⌉."""
+        return math.ceil(len(self.job.train) / self.job.recipe.batch_size)
+
+    def run(self) -> None:
+        """Train to the end, or to the deadline; `best`, `steps` and `stopped` say what came out."""
+        while self.epoch < self.job.fidelity.epochs and not self._given_up():
+            try:
+                self._train_epoch()
+            except OutOfTime:
+                self.stopped = True
+                if self.epoch == 0:
+                    self._validate()
+                return
+            self._validate()
+            self.epoch += 1
+            if self.job.save:
+                self.job.save(self.tensors(), self.meta())
+
+    def _given_up(self) -> bool:
+        patience = self.job.recipe.patience
+        lost = not any(best.finite for best in self.best)
+        return lost or (bool(patience) and self._stale >= patience)
+
+    def _train_epoch(self) -> None:
+        job, learner = self.job, self.learner
+        learner.train(True)
+        seed, total = job.fidelity.seed, torch.zeros(learner.size, device=job.source.device)
+        with seeds.torch_stream(job.source.device, seed, "dropout", job.name, self.epoch):
+            for rows, hidden in self._batches():
+                if job.deadline is not None and time.monotonic() > job.deadline:
+                    raise OutOfTime
+                batch = hide(job.source.batch(rows), hidden)
+                losses = learner.losses(batch, job.objective, self.epoch + 1)
+                self._set_lr()
+                step(losses.sum(), self.optimizer)
+                total += losses.detach()
+                self.steps += 1
+        for best, finite in zip(self.best, torch.isfinite(total).tolist(), strict=True):
+            best.finite = best.finite and finite
+
+    def _batches(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        job = self.job
+        order = seeds.stream(job.fidelity.seed, "order", self.epoch).permutation(job.train)
+        size, hidden = job.recipe.batch_size, None
+        if job.recipe.modality_dropout:
+            rng = seeds.stream(job.fidelity.seed, "hide", self.epoch)
+            columns = len(job.objective.columns)
+            hidden = rng.random((len(order), columns)) < job.recipe.modality_dropout
+            # Never a row's last modality: one of them, at random, always stays.
+            hidden[np.arange(len(order)), rng.integers(columns, size=len(order))] = False
+        for start in range(0, len(order), size):
+            part = slice(start, start + size)
+            yield order[part], None if hidden is None else hidden[part]
+
+    def _set_lr(self) -> None:
+        recipe = self.job.recipe
+        if recipe.schedule == "cosine":
+            share = self.steps / (self.steps_per_epoch * self.job.fidelity.epochs)
+            low = recipe.lr / 100
+            self.lr = low + 0.5 * (recipe.lr - low) * (1 + math.cos(math.pi * share))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr
+
+    def _validate(self) -> None:
+        job = self.job
+        predictions, losses, unimodal = validate(self.learner, job.source, job.val, job.objective)
+        for k, best in enumerate(self.best):
+            value = math.nan
+            if best.finite and np.isfinite(predictions[k]).all():
+                value = job.metric(job.targets, predictions[k])
+            best.finite = math.isfinite(value)
+            best.curve.append(value)
+            if value > best.value:
+                best.value, best.loss, best.epoch = value, float(losses[k]), self.epoch
+                best.predictions = predictions[k]
+                best.unimodal = {n: job.metric(job.targets, p[k]) for n, p in unimodal.items()}
+                best.state = self.learner.state(k) if job.keep else None
+        self._watch(float(losses[0]))
+        if job.on_epoch:
+            job.on_epoch(self.epoch, max(best.value for best in self.best))
+
+    def _watch(self, loss: float) -> None:
+        """Plateau and patience, on the fused head's validation loss (its scale never moves)."""
+        recipe = self.job.recipe
+        if loss < self._least * (1 - 1e-4):
+            self._least, self._stale = loss, 0
+            return
+        self._stale += 1
+        every = recipe.plateau_patience + 1
+        if recipe.schedule == "plateau" and self._stale % every == 0:
+            self.lr *= recipe.plateau_factor
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything an interrupted job needs to go on, but for `meta`."""
+        found = {f"model/{n}": t.detach() for n, t in self.learner.tensors().items()}
+        for i, state in self.optimizer.state_dict()["state"].items():
+            found.update({f"optimizer/{i}/{n}": t for n, t in state.items()})
+        for k, best in enumerate(self.best):
+            if best.predictions is not None:
+                found[f"best/{k}/predictions"] = torch.from_numpy(best.predictions)
+            found.update({f"best/{k}/state/{n}": t for n, t in (best.state or {}).items()})
+        return found
+
+    def meta(self) -> dict[str, Any]:
+        """Numbers that go with `tensors`, as JSON."""
+        return {
+            "epoch": self.epoch,
+            "steps": self.steps,
+            "lr": self.lr,
+            "least": self._least,
+            "stale": self._stale,
+            "best": [
+                {
+                    "value": b.value,
+                    "loss": b.loss,
+                    "epoch": b.epoch,
+                    "unimodal": b.unimodal,
+                    "curve": b.curve,
+                    "finite": b.finite,
+                }
+                for b in self.best
+            ],
+        }
+
+    @torch.no_grad()
+    def restore(self, tensors: Mapping[str, Tensor], meta: dict[str, Any]) -> None:
+        """Go on from what `tensors` and `meta` saved."""
+        for name, tensor in self.learner.tensors().items():
+            tensor.copy_(tensors[f"model/{name}"])
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimizer/"):
+                _, index, key = name.split("/", 2)
+                state.setdefault(int(index), {})[key] = tensor
+        whole = self.optimizer.state_dict()
+        self.optimizer.load_state_dict({**whole, "state": state})
+        self.epoch, self.steps, self.lr = meta["epoch"], meta["steps"], meta["lr"]
+        self._least, self._stale = meta["least"], meta["stale"]
+        for k, kept in enumerate(meta["best"]):
+            predictions = tensors.get(f"best/{k}/predictions")
+            prefix = f"best/{k}/state/"
+            found = {n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)}
+            self.best[k] = Best(
+                predictions=None if predictions is None else predictions.numpy(),
+                state=found or None,
+                **kept,
+            )
+
+
+def make_optimizer(parameters: list[Tensor], recipe: Recipe) -> torch.optim.Optimizer:
+    """Adam, fused: one kernel for all parameters."""
+    return torch.optim.Adam(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+
+
+def step(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """One optimizer step."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+
+
+def hide(batch: Batch, hidden: np.ndarray | None) -> Batch:
+    """The batch with some modalities hidden, `(B, k)` bool; a row always keeps one it has."""
+    if hidden is None:
+        return batch
+    shown = torch.from_numpy(~hidden)
+    if batch.present is not None:
+        there = batch.present.cpu()
+        shown = shown & there
+        shown = torch.where(shown.any(1, keepdim=True), shown, there)
+    assert batch.target is not None
+    return Batch(batch.inputs, shown.to(batch.target.device), batch.target)
+
+
+@torch.no_grad()
+def validate(
+    learner: Learner, source: Source, rows: np.ndarray, objective: Objective
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Evaluate on rows.
+
+    Returns:
+        Predictions `(K, N, ·)` of the fused head, its mean losses `(K,)`, and each modality's
+        own predictions.
+    """
+    learner.train(False)
+    fused, unimodal = [], {}  # type: ignore[var-annotated]
+    total = torch.zeros(learner.size, dtype=torch.float64)
+    for start in range(0, len(rows), VALIDATION_BATCH):
+        batch = source.batch(rows[start : start + VALIDATION_BATCH])
+        output = learner.outputs(batch)
+        fused.append(objective.predict(output.fused).cpu())
+        for name, logits in output.unimodal.items():
+            unimodal.setdefault(name, []).append(objective.predict(logits).cpu())
+        if batch.target is not None:
+            for k in range(learner.size):
+                total[k] += objective.row_losses(output.fused[k], batch.target).sum().cpu()
+    together = {name: torch.cat(parts, 1).numpy() for name, parts in unimodal.items()}
+    return torch.cat(fused, 1).numpy(), (total / max(len(rows), 1)).numpy(), together

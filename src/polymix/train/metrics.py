@@ -1,0 +1,161 @@
+"""Metrics under scikit-learn's names; `score` is higher-is-better everywhere."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn import metrics as sk
+
+from polymix.data.schema import Task
+from polymix.errors import UsageError, did_you_mean
+
+Array = np.ndarray
+CLASSES = frozenset({Task.BINARY, Task.MULTICLASS})
+THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of predictions.
+
+    Attributes:
+        name: scikit-learn's scorer name.
+        tasks: the tasks it is for.
+        score: targets and predictions to a number, higher is better. Predictions are
+            probabilities `(N, K)` of classes or labels, or values `(N, 1)`.
+        per_row: the same as a number a row `(N,)` whose mean it is, where it is a mean.
+    """
+
+    name: str
+    tasks: frozenset[Task]
+    score: Callable[[Array, Array], float]
+    per_row: Callable[[Array, Array], Array] | None = None
+
+    def __reduce__(self) -> tuple[Callable[[str], Metric], tuple[str]]:
+        # Sent to another process by name: its functions cannot be.
+        return _named, (self.name,)
+
+    def __call__(self, targets: Array, predictions: Array) -> float:
+        """The score."""
+        if self.per_row is not None:
+            return float(self.per_row(targets, predictions).mean())
+        with warnings.catch_warnings():
+            # A class that is never predicted has an F1 of 0; that is what we mean.
+            warnings.simplefilter("ignore")
+            return float(self.score(targets, predictions))
+
+
+def _named(name: str) -> Metric:
+    return METRICS[name]
+
+
+def labels(targets: Array, predictions: Array) -> Array:
+    """Hard predictions: the likeliest class, or the labels above one half."""
+    if targets.ndim == 2:
+        return np.asarray(predictions > THRESHOLD, np.int64)
+    return np.asarray(predictions.argmax(1))
+
+
+def _hard(function: Callable[..., float], **options: object) -> Callable[[Array, Array], float]:
+    def score(targets: Array, predictions: Array) -> float:
+        return function(targets, labels(targets, predictions), **options)
+
+    return score
+
+
+def _right(targets: Array, predictions: Array) -> Array:
+    hit = labels(targets, predictions) == targets
+    return np.asarray(hit.all(1) if hit.ndim == 2 else hit, np.float64)
+
+
+def _log_likelihood(targets: Array, predictions: Array) -> Array:
+    p = np.clip(predictions.astype(np.float64), 1e-7, 1 - 1e-7)
+    if targets.ndim == 2:
+        return np.asarray((targets * np.log(p) + (1 - targets) * np.log(1 - p)).mean(1))
+    return np.asarray(np.log(p[np.arange(len(p)), targets]))
+
+
+def _auc(targets: Array, predictions: Array) -> float:
+    if targets.ndim == 2:
+        return float(sk.roc_auc_score(targets, predictions, average="macro"))
+    if predictions.shape[1] == 2:
+        return float(sk.roc_auc_score(targets, predictions[:, 1]))
+    return float(
+        sk.roc_auc_score(
+            targets, predictions, multi_class="ovr", labels=np.arange(predictions.shape[1])
+        )
+    )
+
+
+def _minus_absolute(targets: Array, predictions: Array) -> Array:
+    return np.asarray(-np.abs(targets - predictions[:, 0]).astype(np.float64))
+
+
+def _minus_square(targets: Array, predictions: Array) -> Array:
+    return np.asarray(-((targets - predictions[:, 0]).astype(np.float64) ** 2))
+
+
+LABELLED = CLASSES | {Task.MULTILABEL}
+REGRESSION = frozenset({Task.REGRESSION})
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("accuracy", LABELLED, _hard(sk.accuracy_score), _right),
+        Metric("balanced_accuracy", CLASSES, _hard(sk.balanced_accuracy_score)),
+        Metric("f1", frozenset({Task.BINARY}), _hard(sk.f1_score)),
+        Metric("f1_macro", LABELLED, _hard(sk.f1_score, average="macro", zero_division=0)),
+        Metric("f1_micro", LABELLED, _hard(sk.f1_score, average="micro", zero_division=0)),
+        Metric("f1_weighted", LABELLED, _hard(sk.f1_score, average="weighted", zero_division=0)),
+        Metric("roc_auc", LABELLED, _auc),
+        Metric(
+            "neg_log_loss", LABELLED, lambda y, p: _log_likelihood(y, p).mean(), _log_likelihood
+        ),
+        Metric("r2", REGRESSION, lambda y, p: float(sk.r2_score(y, p[:, 0]))),
+        Metric(
+            "neg_mean_absolute_error",
+            REGRESSION,
+            lambda y, p: _minus_absolute(y, p).mean(),
+            _minus_absolute,
+        ),
+        Metric(
+            "neg_mean_squared_error",
+            REGRESSION,
+            lambda y, p: _minus_square(y, p).mean(),
+            _minus_square,
+        ),
+        Metric(
+            "neg_root_mean_squared_error",
+            REGRESSION,
+            lambda y, p: -float(np.sqrt(-_minus_square(y, p).mean())),
+        ),
+    )
+}
+
+DEFAULTS = {
+    Task.BINARY: "accuracy",
+    Task.MULTICLASS: "accuracy",
+    Task.MULTILABEL: "f1_weighted",
+    Task.REGRESSION: "r2",
+}
+
+
+def metric_for(task: Task, name: str | None = None) -> Metric:
+    """A metric by name, or the task's own.
+
+    Raises:
+        UsageError: there is no such metric, or it is not for this task.
+    """
+    if name is None:
+        return METRICS[DEFAULTS[task]]
+    fitting = [m.name for m in METRICS.values() if task in m.tasks]
+    if name not in METRICS:
+        raise UsageError(f"no metric '{name}': {did_you_mean(name, fitting)}")
+    if task not in METRICS[name].tasks:
+        raise UsageError(
+            f"metric '{name}' is not for a {task} target: use one of {', '.join(sorted(fitting))}"
+        )
+    return METRICS[name]

@@ -1,0 +1,73 @@
+"""The loss of a batch: each head's own, weighed (M2-Mixer, Eq. 6), absent modalities masked."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from polymix.data.schema import Schema, Task
+from polymix.nn.model import Output
+
+
+class Objective:
+    """Losses and predictions of a target.
+
+    Args:
+        schema: whose target it is, and whose order the presence masks follow.
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        self.task = schema.target.task
+        self.columns = {name: i for i, name in enumerate(schema.names)}
+        fitted = schema.target.statistics
+        self.shift = fitted.mean[0] if fitted else 0.0
+        self.scale = fitted.std[0] if fitted else 1.0
+
+    def row_losses(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Logits `(B, K)` and targets to a loss a row, `(B,)`."""
+        if self.task is Task.REGRESSION:
+            return (logits[:, 0] - (target - self.shift) / self.scale) ** 2
+        if self.task is Task.MULTILABEL:
+            loss = functional.binary_cross_entropy_with_logits(
+                logits, target.to(logits.dtype), reduction="none"
+            )
+            return loss.mean(1)
+        return functional.cross_entropy(logits, target, reduction="none")
+
+    def __call__(
+        self,
+        output: Output,
+        target: Tensor,
+        present: Tensor | None,
+        weights: tuple[float, dict[str, float]],
+    ) -> Tensor:
+        """The weighted loss of a batch, a scalar (Eq. 6).
+
+        Args:
+            output: of the model.
+            target: of the rows.
+            present: `(B, k)`, none where all are there; a row without a modality does not
+                count in that modality's own loss.
+            weights: of the fused head, and of each modality's.
+        """
+        fused, each = weights
+        total = fused * self.row_losses(output.fused, target).mean()
+        for name, logits in output.unimodal.items():
+            if not each.get(name):
+                continue
+            losses = self.row_losses(logits, target)
+            if present is None:
+                total = total + each[name] * losses.mean()
+            else:
+                there = present[:, self.columns[name]].to(losses.dtype)
+                total = total + each[name] * (losses * there).sum() / there.sum().clamp(min=1)
+        return total
+
+    def predict(self, logits: Tensor) -> Tensor:
+        """Logits `(…, K)` to probabilities, or to values in the target's own units."""
+        if self.task is Task.REGRESSION:
+            return logits * self.scale + self.shift
+        if self.task is Task.MULTILABEL:
+            return torch.sigmoid(logits)
+        return torch.softmax(logits, -1)

@@ -1,0 +1,176 @@
+"""The feature bank holds what the encoders give, once, and nothing of test or absent rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from polymix.data.batch import RowSource
+from polymix.data.split import SealedRows
+from polymix.errors import DataError
+from polymix.genotype import Block
+from polymix.nn.build import build_seeded
+from polymix.nn.tokens import resize_tokens
+from polymix.space.mix import MixGenotype
+from polymix.testing import ToyGenotype, toy_dataset
+from polymix.train.feature_bank import FeatureBank
+from train.common import toy
+
+CPU = torch.device("cpu")
+
+
+class Opened(SealedRows):
+    def open(self):
+        raise AssertionError("the test rows were opened")
+
+
+@pytest.fixture(scope="module")
+def data():
+    made = toy_dataset(150)
+    for name, array in made.arrays.items():
+        rows = made.split.test.open()
+        array[rows] = np.nan if name != "image" else 255
+    return replace(made, split=replace(made.split, test=Opened(made.split.test.open())))
+
+
+def model_of(data, *features, pool=1):
+    block = Block.of("mlp-mixer", channels=8, token_dim=4, channel_dim=8, blocks=2, dropout=0.5)
+    genotype = ToyGenotype(
+        encoders=tuple((name, block if name != "table" else Block.of("mlp", channels=8, layers=2))
+                       for name in data.schema.names),
+        features=features or (0,) * len(data.schema.names),
+    )  # fmt: skip
+    model = build_seeded(genotype, data.schema, 0)
+    model.pool = pool
+    return model
+
+
+@pytest.mark.parametrize("pool", [1, 3, None])
+def test_it_holds_what_the_encoders_give(data, tmp_path, pool):
+    model = model_of(data, pool=pool)
+    source = FeatureBank(tmp_path, data, CPU).source(model)
+    rows = np.sort(np.concatenate([data.split.train, data.split.val]))
+    banked = source.batch(rows)
+    raw = RowSource(data, CPU).batch(rows)
+    model.eval()
+    with torch.no_grad():
+        direct = model.encode(raw.inputs)
+    assert torch.equal(banked.target, raw.target)
+    assert torch.equal(banked.present, raw.present)
+    for column, name in enumerate(data.schema.names):
+        there = raw.present[:, column]
+        for kept, fresh in zip(banked.inputs[name], direct[name], strict=True):
+            x = fresh.x if pool is None else resize_tokens(fresh.x, pool)
+            assert kept.x.dtype == torch.float32
+            assert kept.grid == (fresh.grid if pool is None else None)
+            torch.testing.assert_close(kept.x[there], x[there], rtol=2**-10, atol=1e-6)
+            assert not kept.x[~there].any()
+
+
+def test_a_second_call_computes_nothing(data, tmp_path, monkeypatch):
+    model = model_of(data)
+    bank = FeatureBank(tmp_path, data, CPU)
+    bank.source(model)
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert len(files) == sum(len(w) for w in model.wants.values())
+    monkeypatch.setattr(FeatureBank, "_extract", None)
+    bank.source(model)
+    model.choice.fill_(1)
+    FeatureBank(tmp_path, data, CPU).source(model)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == files
+
+
+def test_only_what_is_missing_is_computed(data, tmp_path):
+    model = model_of(data)
+    bank = FeatureBank(tmp_path, data, CPU)
+    model.wants = dict.fromkeys(model.wants, (1,))
+    bank.source(model)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    model.wants = dict.fromkeys(model.wants, (0, 1, 1))
+    source = bank.source(model)
+    for path, written in before.items():
+        assert path.stat().st_mtime_ns == written
+    batch = source.batch(data.split.val)
+    for tokens in batch.inputs.values():
+        assert torch.equal(tokens[1].x, tokens[2].x)
+
+
+@pytest.mark.parametrize("change", ["weights", "version", "data", "split"])
+def test_other_features_get_other_files(data, tmp_path, change, monkeypatch):
+    model = model_of(data)
+    FeatureBank(tmp_path, data, CPU).source(model)
+    before = len(list(tmp_path.iterdir()))
+    other = data
+    if change == "weights":
+        with torch.no_grad():
+            for parameter in model.encoders.parameters():
+                parameter.add_(1e-3)
+    elif change == "version":
+        from polymix.nn.mlp import MLPEncoder
+        from polymix.nn.mlp_mixer import MLPMixer
+
+        monkeypatch.setattr(MLPEncoder, "VERSION", 99)
+        monkeypatch.setattr(MLPMixer, "VERSION", 99)
+    elif change == "data":
+        other = replace(data, fingerprint="another")
+    else:
+        other = replace(data, split=replace(data.split, train=data.split.train[1:]))
+    FeatureBank(tmp_path, other, CPU).source(model)
+    assert len(list(tmp_path.iterdir())) == 2 * before
+
+
+def test_test_rows_are_not_there(data, tmp_path):
+    source = FeatureBank(tmp_path, data, CPU).source(model_of(data))
+    (path,) = tmp_path.glob("series-*-0-1.npy")
+    assert np.load(path).shape == (len(data.split.train) + len(data.split.val), 1, 8)
+    assert np.isfinite(np.load(path)).all()
+    outside = np.setdiff1d(np.arange(len(data)), np.r_[data.split.train, data.split.val])
+    with pytest.raises(DataError, match="no test rows"):
+        source.batch(outside[:1])
+
+
+def test_a_failure_leaves_no_draft(data, tmp_path, monkeypatch):
+    model = model_of(data)
+    calls = []
+    extract = type(model.encoders["series"]).features
+
+    def features(self, x):
+        calls.append(1)
+        if len(calls) > 1:
+            raise KeyError("in the middle")
+        return extract(self, x)
+
+    monkeypatch.setattr("polymix.train.feature_bank.CHUNK", 20)
+    monkeypatch.setattr(type(model.encoders["series"]), "features", features)
+    with pytest.raises(KeyError):
+        FeatureBank(tmp_path, data, CPU).source(model)
+    assert not list(tmp_path.glob("series*"))
+    assert not list(tmp_path.glob("*draft*"))
+
+
+def test_chunks_do_not_matter(data, tmp_path, monkeypatch):
+    model = model_of(data)
+    rows = data.split.val
+    whole = FeatureBank(tmp_path / "a", data, CPU).source(model).batch(rows)
+    monkeypatch.setattr("polymix.train.feature_bank.CHUNK", 7)
+    pieces = FeatureBank(tmp_path / "b", data, CPU).source(model).batch(rows)
+    for name, tokens in whole.inputs.items():
+        for a, b in zip(tokens, pieces.inputs[name], strict=True):
+            torch.testing.assert_close(a.x, b.x, rtol=2**-10, atol=1e-5)
+
+
+def test_a_modality_that_no_row_has(tmp_path):
+    made = toy_dataset(60)
+    made.present[:, 2] = False
+    model = build_seeded(toy(0, 0, 0), made.schema, 0)
+    with pytest.raises(DataError, match="no row has modality 'table'"):
+        FeatureBank(tmp_path, made, CPU).source(model)
+
+
+def test_no_modality_is_computed_that_a_model_does_not_read(data, tmp_path):
+    model = build_seeded(MixGenotype.single("image", Block.of("mlp", channels=8)), data.schema, 0)
+    FeatureBank(tmp_path, data, CPU).source(model)
+    assert {path.name.split("-")[0] for path in tmp_path.iterdir()} == {"image"}
