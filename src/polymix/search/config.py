@@ -1,0 +1,79 @@
+"""A run's configuration: everything resolved, defaults included; `config.yaml` in its folder."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from polymix.errors import RunFolderError, describe
+
+
+class SourceConfig(BaseModel):
+    """Where the rows come from.
+
+    Attributes:
+        name: a dataset's name; one given as an object has no name that can be opened again.
+        raw: folder of its raw files.
+        options: of a dataset opened by name.
+        rows: training rows used; all where not given.
+        reopen: whether `name`, `raw` and `options` are enough to open it again.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    raw: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    rows: int | None = Field(default=None, ge=1)
+    reopen: bool = True
+
+
+class RunConfig(BaseModel):
+    """Everything that decides a run.
+
+    Attributes:
+        source: the rows.
+        strategy: its name.
+        options: its options, defaults included.
+        metric: what is maximised.
+        time_limit: seconds.
+        trials: how many.
+        seed: of everything.
+        compare: how much random search gets.
+        device: where models run.
+        jobs: how many processes train.
+        threads: of each.
+        reuse: run folders whose trials may be taken over.
+        ledger: a database's URL, in place of the folder's own ledger.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: SourceConfig
+    strategy: str
+    options: dict[str, Any]
+    metric: str
+    time_limit: float | None = Field(default=None, gt=0)
+    trials: int | None = Field(default=None, ge=1)
+    seed: int = Field(default=0, ge=0)
+    compare: Literal["fifth", "full"] = "fifth"
+    device: str = "cpu"
+    jobs: int = Field(default=1, ge=1)
+    threads: int = Field(default=1, ge=1)
+    reuse: tuple[str, ...] = ()
+    ledger: str | None = None
+
+    @classmethod
+    def parse(cls, fields: dict[str, Any], where: str) -> RunConfig:
+        """Read one.
+
+        Raises:
+            RunFolderError: it is not a configuration; every problem is listed.
+        """
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            raise RunFolderError(
+                [f"{where}: {describe(dict(p))}" for p in error.errors()]
+            ) from None

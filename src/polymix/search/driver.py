@@ -1,0 +1,359 @@
+"""The driver: the one loop that runs every strategy.
+
+    ask ─► ledger ─► evaluate what is not there ─► write it down ─► tell        (ask/tell)
+    start ─► epoch ─► write it and the state down ─► …                          (one-shot)
+    random search beside it ─► finalists over seeds ─► standings ─► best so far, published
+
+Resuming is replaying: the same seed asks the same questions, and the ledger answers those that
+were answered before. Whatever the clock decided is in the ledger too.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from polymix import seeds
+from polymix.data.batch import RowSource
+from polymix.errors import SearchError
+from polymix.records import Budget, Cost, Proposal, Role, Status, Trial
+from polymix.search.bench import Bench, Runner
+from polymix.search.callbacks import Callback
+from polymix.search.clock import Clock
+from polymix.search.estimate import BACKWARD, Rate, measure_rate
+from polymix.search.finals import Finals
+from polymix.search.protocol import AskTell, OneShot, Strategy, Task
+from polymix.search.standings import Standings
+from polymix.store.ledger import Ledger
+from polymix.train.evaluate import Evaluator
+from polymix.train.feed import Feed, FeedTrainer
+from polymix.train.intervals import Referee
+
+SEARCH_SHARE = 0.5
+"""Of the budget; the rest is the finalists'."""
+
+RANDOM_SHARE = {"fifth": 0.2, "full": 0.5}
+"""Of the search, by how random search is compared."""
+
+Compare = Literal["fifth", "full"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        standings: the finalists'.
+        trials: the strategy's own, in the order asked.
+        random: random search's.
+        notes: what a person should know before trusting it.
+    """
+
+    standings: Standings
+    trials: tuple[Trial, ...]
+    random: tuple[Trial, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass
+class Driver:
+    """Runs a strategy on an evaluator's data, within a budget.
+
+    Attributes:
+        evaluator: trains and scores.
+        runner: where trials run.
+        ledger: remembers.
+        strategy: what to try.
+        budget: what may be spent.
+        seed: of everything.
+        compare: random search gets a fifth of the search, or as much as the strategy.
+        callbacks: watch.
+        publish: called with the outcome so far whenever there is a model that can be used.
+    """
+
+    evaluator: Evaluator
+    runner: Runner
+    ledger: Ledger
+    strategy: Strategy
+    budget: Budget = field(default_factory=Budget)
+    seed: int = 0
+    compare: Compare = "fifth"
+    callbacks: Sequence[Callback] = ()
+    publish: Callable[[Outcome], None] = lambda _: None
+
+    def run(self) -> Outcome:
+        """Search, compare, train the finalists, choose.
+
+        Raises:
+            SearchError: nothing could be trained.
+        """
+        self.prepare()
+        with self.runner:
+            trials = self._ask_tell() if isinstance(self.strategy, AskTell) else []
+            if isinstance(self.strategy, OneShot):
+                self._one_shot(self.strategy)
+            random = self._random(trials)
+            outcome = self._finals(trials, random)
+        self.clock.tick()
+        return outcome
+
+    def prepare(self, timed: bool = False) -> None:
+        """Start the clock and set up the strategy.
+
+        Args:
+            timed: whether to measure this machine even where no time limit asks for it.
+        """
+        self.clock = Clock(self.ledger, self.budget.seconds)
+        self.referee = Referee(self.evaluator.metric, self.evaluator.val_targets)
+        self.rate = self._rate(timed)
+        self.bench = Bench(
+            self.evaluator, self.runner, self.ledger, self.clock, self.callbacks, self.predict
+        )
+        self.notes: list[str] = []
+        self.strategy.setup(self._task())
+
+    # What the strategy is told.
+
+    def _task(self) -> Task:
+        own = 1.0 - RANDOM_SHARE[self.compare]
+        limit = self.clock.limit
+        return Task(
+            schema=self.evaluator.dataset.schema,
+            rows=len(self.evaluator.dataset.split.train),
+            seed=self.seed,
+            metric=self.evaluator.metric.name,
+            seconds=None if limit is None else limit * SEARCH_SHARE * own,
+            trials=self._own_trials(),
+            cost=self.evaluator.cost,
+            difference=self.referee.difference,
+            predict=self.predict,
+        )
+
+    def _own_trials(self) -> int | None:
+        """The strategy's share of `--trials`.
+
+        A half is the finalists', and of the rest a share is random search's: each has one at
+        least, as far as there are enough.
+        """
+        if self.budget.trials is None:
+            return None
+        search = self._search_trials()
+        own = round(search * (1.0 - RANDOM_SHARE[self.compare]))
+        return min(max(1, own), max(1, search - 1), search)
+
+    def _search_trials(self) -> int:
+        assert self.budget.trials is not None
+        return self.budget.trials - max(1, self.budget.trials // 2)
+
+    def _rate(self, timed: bool) -> Rate | None:
+        """Measured once a run, where the clock matters, and written down."""
+        if self.budget.seconds is None and not timed:
+            return None
+        known = self.ledger.decision("rate")
+        if known is None:
+            known = self.decide("rate", asdict(measure_rate(self.evaluator)))
+        return Rate(**known)
+
+    def predict(self, proposal: Proposal) -> float:
+        """Seconds that a proposal is expected to take, from its FLOPs; 0 without a limit."""
+        if self.rate is None:
+            return 0.0
+        try:
+            cost = self.evaluator.cost(proposal.genotype, proposal.recipe)
+        except Exception:
+            return 0.0  # It cannot be built: the trial will say why.
+        split = self.evaluator.dataset.split
+        return self.rate.seconds(
+            cost, proposal.fidelity, proposal.recipe, len(split.train), len(split.val)
+        )
+
+    def decide(self, name: str, value: Any) -> Any:
+        """Write down what the clock decided; the first word stands."""
+        value = self.ledger.decide(name, value)
+        for callback in self.callbacks:
+            callback.on_decision(name, value)
+        return value
+
+    def note(self, text: str) -> None:
+        """Say something worth knowing, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+            for callback in self.callbacks:
+                callback.on_note(text)
+
+    def _phase(self, name: str, expected: int | None = None) -> None:
+        for callback in self.callbacks:
+            callback.on_phase(name, expected)
+
+    # The search.
+
+    def _ask_tell(self) -> list[Trial]:
+        strategy, own = self.strategy, 1.0 - RANDOM_SHARE[self.compare]
+        assert isinstance(strategy, AskTell)
+        self._phase("search", self._own_trials())
+        deadline = self.clock.deadline(SEARCH_SHARE * own)
+        left = self._own_trials()
+        trials: list[Trial] = []
+        asked = 0
+        while True:
+            stop = self.ledger.decision("search: last cohort")
+            if stop is not None and asked >= stop:
+                break
+            cohort = list(strategy.ask())
+            if not cohort:
+                break
+            self._check_sample(cohort)
+            within = cohort if left is None else cohort[: max(0, left)]
+            before = self.bench.fresh
+            told = self.bench.evaluate(within, Role.SEARCH, deadline)
+            cut = [
+                Trial(p, self.evaluator.key(p), Status.STOPPED, None, Cost(0, 0))
+                for p in cohort[len(within) :]
+            ]
+            strategy.tell([*told, *cut])
+            trials += told
+            asked += 1
+            if left is not None:
+                left -= len(within)
+                if left <= 0:
+                    if cut or strategy.ask():
+                        self.note("the search was cut short by --trials")
+                    break
+            # What is replayed was in time when it was made: only fresh trials can end the search.
+            if self._over(deadline) and self.bench.fresh > before and stop is None:
+                self.decide("search: last cohort", asked)
+                self.note("the search was cut short by --time-limit")
+        if trials and not any(t.usable for t in trials):
+            said = sorted({t.error for t in trials if t.error})[:3]
+            if said:
+                raise SearchError(["no candidate could be trained", *said])
+            self.note("the budget was too small to try a candidate: what is shipped is a guess")
+        return trials
+
+    def _check_sample(self, cohort: Sequence[Proposal]) -> None:
+        for fidelity in {replace(p.fidelity, epochs=1) for p in cohort}:
+            sample = self.evaluator.sample(fidelity)
+            if not sample.accepted:
+                self.note(
+                    f"no sample of {fidelity.rows} rows was within 0.05 of the class proportions: "
+                    f"the closest of {sample.draws} draws is off by {sample.distance:.3f}"
+                )
+
+    def _one_shot(self, strategy: OneShot) -> None:
+        """Run a one-shot strategy's epochs, from where the ledger has them."""
+        self._phase("search", None)
+        dataset = self.evaluator.dataset
+        trainer = FeedTrainer(self.evaluator, self.seed)
+        source = RowSource(dataset, self.evaluator.device)
+        train = Feed(source, dataset.split.train, self.seed)
+        val = Feed(source, dataset.split.val, self.seed)
+        horizon = self.ledger.decision("search: horizon")
+        if horizon is None:
+            wanted = strategy.start(None, trainer)
+            if self.clock.limit is not None:
+                begun = time.monotonic()
+                strategy.epoch(trainer, train, val)
+                taken = time.monotonic() - begun
+                own = SEARCH_SHARE * (1.0 - RANDOM_SHARE[self.compare])
+                room = own * self.clock.limit - self.clock.used
+                wanted = max(1, min(wanted, int(room / max(taken, 1e-9))))
+            horizon = self.decide("search: horizon", wanted)
+        strategy.start(horizon, trainer)
+        done = self.ledger.epochs("search")
+        if done:
+            kept = self.ledger.load_checkpoint("search")
+            assert kept is not None
+            strategy.load_state(*kept)
+        for epoch in range(len(done), horizon):
+            record = strategy.epoch(trainer, train, val)
+            if record.epoch != epoch:
+                raise SearchError(f"epoch {epoch} was expected, but the strategy did {record}")
+            tensors, meta = strategy.state()
+            self.ledger.put_epoch("search", record, tensors, dict(meta))
+            self.clock.tick()
+            for callback in self.callbacks:
+                callback.on_epoch(epoch, horizon, dict(record.numbers).get("score", math.nan))
+                callback.on_clock(self.clock.used, self.clock.remaining)
+
+    # The comparators.
+
+    def _random(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Random search in the strategy's space, with its share of the search."""
+        rng = seeds.stream(self.seed, "random search")
+        if self.strategy.random(rng) is None:
+            return []
+        rng = seeds.stream(self.seed, "random search")
+        share = RANDOM_SHARE[self.compare]
+        deadline = self.clock.deadline(SEARCH_SHARE)
+        room = self._random_room(trials)
+        self._phase("random search", None)
+        found: list[Trial] = []
+        seen: set[str] = set()
+        spent = 0.0
+        for _ in range(10_000):
+            stop = self.ledger.decision("random search: trials")
+            if stop is not None and len(found) >= stop:
+                break
+            proposal = self.strategy.random(rng)
+            assert proposal is not None
+            if proposal.genotype.digest in seen:
+                if len(seen) >= (self.strategy.size() or math.inf):
+                    break
+                continue
+            seen.add(proposal.genotype.digest)
+            if found and spent + self._effort(proposal) > room:
+                break
+            if self.budget.trials is not None and len(found) >= self._random_trials():
+                break
+            before = self.bench.fresh
+            found += self.bench.evaluate([proposal], Role.RANDOM, deadline)
+            spent += self._effort(proposal)
+            if self._over(deadline) and self.bench.fresh > before and stop is None:
+                self.decide("random search: trials", len(found))
+        self.note(
+            f"random search: {len(found)} trials, {share:.0%} of the search's "
+            + ("trials" if self.budget.trials is not None else "computation, by FLOPs")
+            + (" or time" if self.clock.limit is not None else "")
+        )
+        return found
+
+    def _over(self, deadline: float | None) -> bool:
+        return deadline is not None and time.monotonic() > deadline
+
+    def _random_trials(self) -> int:
+        return self._search_trials() - (self._own_trials() or 0)
+
+    def _random_room(self, trials: Sequence[Trial]) -> float:
+        """FLOPs that random search may spend, from what the strategy spent."""
+        share = RANDOM_SHARE[self.compare]
+        spent = sum(self._effort(t.proposal) for t in trials if t.cost.steps)
+        return spent * share / (1.0 - share) if trials else math.inf
+
+    def _effort(self, proposal: Proposal) -> float:
+        """A trial's FLOPs: the same on any machine, so that no clock decides."""
+        try:
+            flops = self.evaluator.cost(proposal.genotype, proposal.recipe).flops
+        except Exception:
+            return 0.0
+        fidelity, val = proposal.fidelity, len(self.evaluator.dataset.split.val)
+        return flops * fidelity.epochs * ((1 + BACKWARD) * fidelity.rows + val)
+
+    def _finals(self, trials: Sequence[Trial], random: Sequence[Trial]) -> Outcome:
+        finals = Finals(self, trials, random)
+
+        def outcome(standings: Standings) -> Outcome:
+            return Outcome(standings, tuple(trials), tuple(random), tuple(self.notes))
+
+        self._phase("finalists", finals.expected)
+        for standings in finals.rounds():
+            self.publish(outcome(standings))
+        standings = finals.standings()
+        if standings.chosen is None:
+            said = sorted({t.error for r in standings.rows for t in r.finalist.trials if t.error})
+            raise SearchError(["no finalist could be trained", *said[:3]])
+        if not standings.ranked:
+            self.note(f"not enough seeds to rank: {standings.seeds}, where 3 are needed")
+        return outcome(standings)

@@ -1,0 +1,179 @@
+"""The finalists: who they are, for how long they are trained, and their rounds, seed by seed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from polymix.errors import SearchError
+from polymix.genotype import Block, Genotype
+from polymix.records import Fidelity, Role, Trial
+from polymix.search.standings import ENOUGH_SEEDS, Finalist, Standings, stand
+from polymix.space.mix import MixGenotype
+
+if TYPE_CHECKING:
+    from polymix.search.driver import Driver
+
+MOST_SINGLES = 3
+LEAST_EPOCHS = 8
+MARGIN = 1.15
+"""Predictions are held to be this much too low."""
+
+
+class Finals:
+    """Trains the finalists of a run.
+
+    Args:
+        driver: whose run it is.
+        trials: the strategy's trials.
+        random: random search's.
+    """
+
+    def __init__(self, driver: Driver, trials: Sequence[Trial], random: Sequence[Trial]) -> None:
+        self.driver = driver
+        self.trials = [*trials, *random]
+        self.finalists = self._who(random)
+        self.plan = self._plan(len(self.trials))
+        self.finalists = self.finalists[: self.plan["finalists"]]
+
+    @property
+    def expected(self) -> int:
+        """How many trials there will be."""
+        return len(self.finalists) * int(self.plan["seeds"])
+
+    def rounds(self) -> Iterator[Standings]:
+        """Train all finalists at the first seed, then at the next; standings whenever they move."""
+        driver = self.driver
+        deadline = driver.clock.deadline(1.0)
+        if deadline is not None and driver.clock.limit is not None:
+            deadline -= max(2.0, 0.01 * driver.clock.limit)
+        for repeat in range(self.plan["seeds"]):
+            for finalist in self.finalists:
+                if deadline is not None and not any(f.scored for f in self.finalists):
+                    # A run that runs out still leaves a usable model: the plan has cut this one
+                    # down to what is left, and it gets a little more if that was nothing.
+                    grace = max(5.0, 0.05 * (driver.clock.limit or 0.0))
+                    deadline = max(deadline, time.monotonic() + grace)
+                wish = finalist.proposal
+                fidelity = Fidelity(self.plan["rows"], self.plan["epochs"], driver.seed + repeat)
+                proposal = wish.at(fidelity, keep=True)
+                proposal = replace(proposal, stage=finalist.label, share=float("inf"))
+                role = finalist.roles[0]
+                finalist.trials += driver.bench.evaluate([proposal], role, deadline)
+                if repeat == 0 and finalist.trials[-1].usable:
+                    yield self.standings()
+            if repeat:
+                yield self.standings()
+
+    def standings(self) -> Standings:
+        """As they are now."""
+        return stand(self.finalists, self.driver.referee)
+
+    # Who.
+
+    def _who(self, random: Sequence[Trial]) -> list[Finalist]:
+        driver = self.driver
+        own = list(driver.strategy.derive())
+        if not own:
+            raise SearchError(f"strategy {driver.strategy.name} proposed nothing to train in full")
+        names = [driver.strategy.name if i == 0 else f"{driver.strategy.name} {i + 1}"
+                 for i in range(len(own))]  # fmt: skip
+        found = [Finalist(p, (Role.WINNER,), name) for p, name in zip(own, names, strict=True)]
+        encoders = driver.strategy.chosen_encoders()
+        # Comparators are trained whole: there are no backbones that their encoders could be.
+        shared = replace(own[0], recipe=replace(own[0].recipe, frozen=False), init=())
+        singles = self._singles(encoders)
+        found += [
+            Finalist(replace(shared, genotype=g), (Role.SINGLE,), f"{name} alone")
+            for name, g in singles
+        ]
+        if len(encoders) > 1:
+            late = MixGenotype(
+                encoders=tuple(encoders.items()), fusion="concat", network=Block.of("mlp")
+            )
+            found.append(Finalist(replace(shared, genotype=late), (Role.LATE,), "late fusion"))
+        best = max((t for t in random if t.usable), key=lambda t: t.value, default=None)
+        if best is not None:
+            asked = best.proposal
+            proposal = replace(own[0], genotype=asked.genotype, init=asked.init)
+            found.append(Finalist(proposal, (Role.RANDOM,), "random search"))
+        return _merged(found)
+
+    def _singles(self, encoders: Mapping[str, Block]) -> list[tuple[str, Genotype]]:
+        """Each modality alone; the best ones by their probes where there are many."""
+        singles = [(name, MixGenotype.single(name, block)) for name, block in encoders.items()]
+        scores = {t.proposal.genotype: t.value for t in self.trials if t.usable}
+        ordered = sorted(singles, key=lambda s: -scores.get(s[1], float("-inf")))
+        kept = ordered[:MOST_SINGLES]
+        return [single for single in singles if single in kept]
+
+    # How long.
+
+    def _plan(self, used: int) -> dict[str, Any]:
+        """Seeds, epochs and rows, fixed before the first finalist is trained."""
+        driver = self.driver
+        known = driver.ledger.decision("finalists")
+        if known is not None:
+            return dict(known)
+        wish = self.finalists[0].proposal.fidelity
+        rows = len(driver.evaluator.dataset.split.train)
+        count = len(self.finalists)
+        plan = {"seeds": ENOUGH_SEEDS, "epochs": wish.epochs, "rows": rows, "finalists": count}
+        if driver.budget.trials is not None:
+            left = max(1, driver.budget.trials - used)
+            plan["seeds"] = max(1, min(ENOUGH_SEEDS, left // count))
+            plan["finalists"] = min(count, left)
+        if driver.clock.remaining is not None:
+            plan |= self._timed(driver.clock.remaining, plan["seeds"], wish.epochs, rows)
+        return dict(driver.decide("finalists", plan))
+
+    def _timed(self, remaining: float, seeds: int, epochs: int, rows: int) -> dict[str, Any]:
+        """What fits the time that is left: fewer epochs first, then seeds, then rows."""
+        seconds = max(0.0, remaining * 0.97 - 2.0) / MARGIN
+        epoch = sum(self._epoch_seconds(f, rows) for f in self.finalists)
+        for count in range(seeds, 0, -1):
+            fitting = int(seconds / (count * max(epoch, 1e-9)))
+            if fitting >= min(epochs, LEAST_EPOCHS):
+                return {"seeds": count, "epochs": min(epochs, fitting)}
+        fitting = int(seconds / max(epoch, 1e-9))
+        if fitting >= 1:
+            return {"seeds": 1, "epochs": min(epochs, fitting)}
+        share = max(seconds / max(epoch, 1e-9), 0.01)
+        return {"seeds": 1, "epochs": 1, "rows": max(1, int(rows * share))}
+
+    def _epoch_seconds(self, finalist: Finalist, rows: int) -> float:
+        """Seconds of an epoch, predicted, and corrected by how probes of the same blocks did."""
+        proposal = finalist.proposal.at(Fidelity(rows, 1, 0))
+        return self.driver.predict(proposal) * self._factor(proposal.genotype)
+
+    def _factor(self, genotype: Genotype) -> float:
+        """Measured over predicted, of the same genotype, else the largest of its encoders."""
+        factors: dict[Genotype, float] = {}
+        for trial in self.trials:
+            expected = self.driver.predict(trial.proposal)
+            if trial.cost.steps and expected and trial.score:
+                # A stopped trial did fewer epochs than its proposal says.
+                share = len(trial.curve) / trial.proposal.fidelity.epochs
+                factors[trial.proposal.genotype] = trial.cost.wall_s / (expected * max(share, 0.1))
+        if genotype in factors:
+            return factors[genotype]
+        if isinstance(genotype, MixGenotype):
+            parts = [MixGenotype.single(name, block) for name, block in genotype.encoders]
+            found = [factors[part] for part in parts if part in factors]
+            return max(found, default=max(factors.values(), default=1.0))
+        return max(factors.values(), default=1.0)
+
+
+def _merged(finalists: Sequence[Finalist]) -> list[Finalist]:
+    """One finalist a genotype and recipe; it has all the roles that came to it."""
+    found: dict[tuple[Any, ...], Finalist] = {}
+    for one in finalists:
+        where = (one.proposal.genotype, one.proposal.recipe, one.proposal.init)
+        if where in found:
+            found[where].roles += one.roles
+            found[where].label += f" = {one.label}"
+        else:
+            found[where] = one
+    return list(found.values())

@@ -1,0 +1,131 @@
+"""The leaderboard: what was tried, what won, and by how much, as plain data.
+
+{schema_version, metric, rows: [{rank, tied_with, genotype, role, score_val, ci, seeds,
+                                 params, flops, cpu_s, status, …}]}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from polymix.records import Interval, Role, Trial
+from polymix.search.driver import Outcome
+from polymix.search.standings import Standing
+
+SCHEMA_VERSION = 1
+
+
+def metrics_json(outcome: Outcome, metric: str) -> dict[str, Any]:
+    """What `metrics.json` holds: finalists, choice, gain, notes; validation only."""
+    standings = outcome.standings
+    chosen = standings.chosen
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "metric": metric,
+        "chosen": None if chosen is None else {"key": chosen.key, "rank": standings.chosen_rank},
+        "seeds": standings.seeds,
+        "ranked": standings.ranked,
+        "fusion_gain": _interval(standings.gain),
+        "notes": list(outcome.notes),
+        "finalists": [_finalist(row) for row in standings.rows],
+        "random": [t.key for t in outcome.random],
+        "search": [t.key for t in outcome.trials],
+    }
+
+
+def _interval(interval: Interval | None) -> dict[str, Any] | None:
+    if interval is None:
+        return None
+    return {"value": interval.value, "ci": [interval.low, interval.high]}
+
+
+def _finalist(row: Standing) -> dict[str, Any]:
+    finalist = row.finalist
+    states = sorted({t.status.value for t in finalist.trials}) or ["not trained"]
+    return {
+        "rank": row.rank,
+        "tied_with": list(row.tied_with),
+        "label": finalist.label,
+        "genotype": json.loads(finalist.proposal.genotype.to_json()),
+        "architecture": str(finalist.proposal.genotype),
+        "role": finalist.roles[0].value,
+        "roles": [role.value for role in finalist.roles],
+        "score_val": row.score.value if row.score else None,
+        "ci": [row.score.low, row.score.high] if row.score else None,
+        "seeds": row.seeds,
+        "params": row.cost.params,
+        "flops": row.cost.flops,
+        "steps": row.cost.steps,
+        "cpu_s": row.cost.cpu_s,
+        "status": ", ".join(states),
+        "trials": [_brief(t) for t in finalist.trials],
+    }
+
+
+def _brief(trial: Trial) -> dict[str, Any]:
+    return {
+        "key": trial.key,
+        "seed": trial.proposal.fidelity.seed,
+        "epochs": trial.proposal.fidelity.epochs,
+        "status": trial.status.value,
+        "score_val": trial.score.value if trial.score else None,
+        "best_epoch": trial.score.epoch if trial.score else None,
+        "weights": trial.weights,
+    }
+
+
+def trial_row(trial: Trial, role: Role, origin: str) -> dict[str, Any]:
+    """A row of the leaderboard for one trial of the search."""
+    score = trial.score
+    return {
+        "rank": None,
+        "tied_with": [],
+        "label": trial.proposal.stage,
+        "genotype": json.loads(trial.proposal.genotype.to_json()),
+        "architecture": str(trial.proposal.genotype),
+        "role": role.value,
+        "score_val": score.value if score else None,
+        "ci": None,
+        "seeds": 1,
+        "params": trial.cost.params,
+        "flops": trial.cost.flops,
+        "steps": trial.cost.steps,
+        "cpu_s": trial.cost.cpu_s,
+        "status": trial.status.value,
+        "stage": trial.proposal.stage,
+        "rows": trial.proposal.fidelity.rows,
+        "epochs": trial.proposal.fidelity.epochs,
+        "seed": trial.proposal.fidelity.seed,
+        "origin": origin,
+        "error": trial.error,
+        "key": trial.key,
+    }
+
+
+def leaderboard(
+    metrics: dict[str, Any] | None, trials: Sequence[dict[str, Any]], metric: str
+) -> dict[str, Any]:
+    """The whole board: finalists first, then the search's trials, best first in each stage."""
+    finalists = metrics["finalists"] if metrics else []
+    keys = {t["key"] for f in finalists for t in f["trials"]}
+    rest = [row for row in trials if row["key"] not in keys]
+    stages = list(dict.fromkeys(row["stage"] for row in rest))
+    worst = float("-inf")
+    rest.sort(
+        key=lambda row: (
+            stages.index(row["stage"]),
+            -(worst if row["score_val"] is None else row["score_val"]),
+        )
+    )
+    board: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "metric": metric,
+        "rows": [*finalists, *rest],
+    }
+    if metrics:
+        board |= {
+            name: metrics[name] for name in ("chosen", "seeds", "ranked", "fusion_gain", "notes")
+        }
+    return board

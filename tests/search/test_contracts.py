@@ -1,0 +1,100 @@
+"""The contracts, kept by every strategy and every space that polymix has."""
+
+from __future__ import annotations
+
+import pytest
+
+from polymix.genotype import Block
+from polymix.search import STRATEGIES
+from polymix.search.m2_mixer import M2Mixer
+from polymix.search.mixmas import MixMAS
+from polymix.search.random_search import RandomSearch
+from polymix.space.mix import MixSpace
+from polymix.testing import SpaceContract, StrategyContract, ToyAskTell, ToyOneShot, toy_dataset
+
+QUICK = {"epochs": 2, "full_epochs": 2, "networks": ["none", "mlp-mixer"], "fusions": ["concat"]}
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return toy_dataset(100, ("series", "table"))
+
+
+class TestMixMAS(StrategyContract):
+    trials = 12
+    kills = (1, 5)
+
+    def make(self):
+        return MixMAS(encoders={"series": ["mlp-mixer", "mlp"]}, **QUICK)
+
+
+class TestMixMASWithSeeds(StrategyContract):
+    trials = 9
+    kills = (2,)
+
+    def make(self):
+        return MixMAS(encoders=["mlp"], seeds=2, epochs=1, full_epochs=1, networks=["none"])
+
+
+class TestM2Mixer(StrategyContract):
+    trials = 5
+    kills = (1, 2)
+
+    def make(self):
+        return M2Mixer(config="S", epochs=2)
+
+
+class TestRandomSearch(StrategyContract):
+    trials = 10
+    kills = (3,)
+
+    def make(self):
+        return RandomSearch(draws=4, cohort=2, encoders=["mlp", "mlp-mixer"], **QUICK)
+
+
+class TestToyAskTell(StrategyContract):
+    trials = 22
+    kills = (2,)
+
+    def make(self):
+        return ToyAskTell()
+
+
+class TestToyAskTellOfThreeModalities(StrategyContract):
+    trials = 12
+    kills = (1,)
+
+    @pytest.fixture
+    def dataset(self):
+        return toy_dataset(80)
+
+    def make(self):
+        return ToyAskTell(layers=2, cohorts=2, candidates=2)
+
+
+class TestToyOneShot(StrategyContract):
+    kills = (1, 2)
+
+    def make(self):
+        return ToyOneShot()
+
+
+def test_every_strategy_is_checked():
+    contracts = [MixMAS(), M2Mixer(), RandomSearch()]
+    assert {type(strategy) for strategy in contracts} == set(STRATEGIES.values())
+
+
+class TestMixSpace(SpaceContract):
+    def make(self):
+        blocks = [Block.of("mlp"), Block.of("mlp-mixer")]
+        return MixSpace({"a": blocks, "b": blocks}, ["concat", "max"], [None, Block.of("gmlp")])
+
+
+class TestMixSpaceOfOneModality(SpaceContract):
+    def make(self):
+        return MixSpace({"a": [Block.of("mlp"), Block.of("conv")]}, ["concat"], [None])
+
+
+class TestMixSpaceOfOneGenotype(SpaceContract):
+    def make(self):
+        return MixSpace({"a": [Block.of("mlp")]}, [], [])
