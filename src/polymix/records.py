@@ -221,7 +221,11 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class EpochRecord:
-    """What a one-shot strategy says of an epoch: numbers by name, kept in the ledger."""
+    """What a one-shot strategy says of an epoch: numbers by name, kept in the ledger.
+
+    `score` is shown while it runs; `flops`, of the whole epoch, is what random search's share
+    is counted from.
+    """
 
     epoch: int
     numbers: tuple[tuple[str, float], ...]

@@ -247,7 +247,13 @@ class Clock:
         return self.now
 
 
-@pytest.mark.parametrize(("deadline", "epochs"), [(-1.0, 1), (15.0, 1), (30.0, 2), (10_000.0, 9)])
+def test_what_begins_after_its_deadline_is_not_begun(evaluator):
+    (group,) = evaluator.groups([proposal(MIX, 9, keep=True, batch_size=16)])
+    ((trial, weights),) = evaluator.run(group, deadline=-1.0)
+    assert (trial.status, trial.score, trial.cost.steps, weights) == (Status.STOPPED, None, 0, None)
+
+
+@pytest.mark.parametrize(("deadline", "epochs"), [(15.0, 1), (30.0, 2), (10_000.0, 9)])
 def test_a_deadline_leaves_a_usable_score(evaluator, monkeypatch, deadline, epochs):
     (group,) = evaluator.groups([proposal(MIX, 9, keep=True, batch_size=16)])
     monkeypatch.setattr("time.monotonic", Clock())

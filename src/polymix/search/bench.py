@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -82,52 +82,54 @@ class Bench:
         self.fresh = 0
 
     def evaluate(
-        self, cohort: Sequence[Proposal], role: Role, deadline: float | None
+        self, cohort: Sequence[Proposal], role: Role | Sequence[Role], deadline: float | None
     ) -> list[Trial]:
-        """The trials of a cohort, in its order.
+        """The trials of a cohort, in its order, made for one role, or for one role each.
 
         Each computation is committed with its weights in one transaction as soon as it is done.
         What would take longer than its share is recorded as `skipped: cost`, what the deadline
         leaves no time to begin as `stopped: time`.
         """
         keys = [self.evaluator.key(p) for p in cohort]
+        each = [role] * len(keys) if isinstance(role, Role) else role
+        roles = dict(zip(keys, each, strict=True))
         known: dict[str, Trial] = {}
         missing: dict[str, Proposal] = {}
         for key, proposal in zip(keys, cohort, strict=True):
             if key in known or key in missing:
                 continue
-            trial = self.ledger.get(key, proposal, role)
+            trial = self.ledger.get(key, proposal, roles[key])
             if trial is not None:
                 known[key] = trial
-                self._tell_end(trial, role, fresh=False)
+                self._tell_end(trial, roles[key], fresh=False)
             elif self.predict(proposal) > proposal.share:
-                known[key] = self._unrun(key, proposal, role, Status.SKIPPED)
+                known[key] = self._unrun(key, proposal, roles[key], Status.SKIPPED)
             else:
                 missing[key] = proposal
         groups = self.evaluator.groups(list(missing.values()))
         late = deadline is not None and time.monotonic() > deadline
-        results = iter(()) if late else self._run(groups, role, deadline)
+        results = iter(()) if late else self._run(groups, roles, deadline)
         for group, done in results:
             if len(group.keys) > 1:
                 self.ledger.drop_checkpoint(group.name)
-            for trial in self.ledger.put(done, role):
+            for trial in self.ledger.put(done, roles[group.keys[0]]):
                 known[trial.key] = trial
-                self._tell_end(trial, role, fresh=True)
+                self._tell_end(trial, roles[trial.key], fresh=True)
             self._tick()
         for key, proposal in missing.items():
             if key not in known:
-                known[key] = self._unrun(key, proposal, role, Status.STOPPED)
+                known[key] = self._unrun(key, proposal, roles[key], Status.STOPPED)
         return [known[key] for key in keys]
 
     def _run(
-        self, groups: Sequence[Group], role: Role, deadline: float | None
+        self, groups: Sequence[Group], roles: Mapping[str, Role], deadline: float | None
     ) -> Iterator[tuple[Group, list[Done]]]:
         current: list[Proposal] = []
 
         def begin(group: Group) -> None:
             current[:] = group.proposals[:1]
             for callback in self.callbacks:
-                callback.on_trial_start(group.proposals[0], role)
+                callback.on_trial_start(group.proposals[0], roles[group.keys[0]])
 
         def on_epoch(epoch: int, value: float) -> None:
             self._tick()

@@ -93,9 +93,10 @@ class Driver:
         self.prepare()
         with self.runner:
             trials = self._ask_tell() if isinstance(self.strategy, AskTell) else []
+            spent = sum(self._effort(t.proposal) for t in trials if t.cost.steps)
             if isinstance(self.strategy, OneShot):
-                self._one_shot(self.strategy)
-            random = self._random(trials)
+                spent += self._one_shot(self.strategy)
+            random = self._random(spent)
             outcome = self._finals(trials, random)
         self.clock.tick()
         return outcome
@@ -162,12 +163,12 @@ class Driver:
         if self.rate is None:
             return 0.0
         try:
-            cost = self.evaluator.cost(proposal.genotype, proposal.recipe)
+            flops = self.evaluator.trained_flops(proposal.genotype, proposal.recipe)
         except Exception:
             return 0.0  # It cannot be built: the trial will say why.
         split = self.evaluator.dataset.split
         return self.rate.seconds(
-            cost, proposal.fidelity, proposal.recipe, len(split.train), len(split.val)
+            flops, proposal.fidelity, proposal.recipe, len(split.train), len(split.val)
         )
 
     def decide(self, name: str, value: Any) -> Any:
@@ -242,8 +243,8 @@ class Driver:
                     f"the closest of {sample.draws} draws is off by {sample.distance:.3f}"
                 )
 
-    def _one_shot(self, strategy: OneShot) -> None:
-        """Run a one-shot strategy's epochs, from where the ledger has them."""
+    def _one_shot(self, strategy: OneShot) -> float:
+        """Run a one-shot strategy's epochs, from where the ledger has them; their FLOPs."""
         self._phase("search", None)
         dataset = self.evaluator.dataset
         trainer = FeedTrainer(self.evaluator, self.seed)
@@ -277,18 +278,24 @@ class Driver:
             for callback in self.callbacks:
                 callback.on_epoch(epoch, horizon, dict(record.numbers).get("score", math.nan))
                 callback.on_clock(self.clock.used, self.clock.remaining)
+        records = self.ledger.epochs("search")
+        return sum(dict(record.numbers).get("flops", 0.0) for record in records)
 
     # The comparators.
 
-    def _random(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Random search in the strategy's space, with its share of the search."""
+    def _random(self, spent_by_strategy: float) -> list[Trial]:
+        """Random search in the strategy's space, with its share of the search.
+
+        Args:
+            spent_by_strategy: FLOPs.
+        """
         rng = seeds.stream(self.seed, "random search")
         if self.strategy.random(rng) is None:
             return []
         rng = seeds.stream(self.seed, "random search")
         share = RANDOM_SHARE[self.compare]
         deadline = self.clock.deadline(SEARCH_SHARE)
-        room = self._random_room(trials)
+        room = spent_by_strategy * share / (1.0 - share)
         self._phase("random search", None)
         found: list[Trial] = []
         seen: set[str] = set()
@@ -326,16 +333,10 @@ class Driver:
     def _random_trials(self) -> int:
         return self._search_trials() - (self._own_trials() or 0)
 
-    def _random_room(self, trials: Sequence[Trial]) -> float:
-        """FLOPs that random search may spend, from what the strategy spent."""
-        share = RANDOM_SHARE[self.compare]
-        spent = sum(self._effort(t.proposal) for t in trials if t.cost.steps)
-        return spent * share / (1.0 - share) if trials else math.inf
-
     def _effort(self, proposal: Proposal) -> float:
         """A trial's FLOPs: the same on any machine, so that no clock decides."""
         try:
-            flops = self.evaluator.cost(proposal.genotype, proposal.recipe).flops
+            flops = self.evaluator.trained_flops(proposal.genotype, proposal.recipe)
         except Exception:
             return 0.0
         fidelity, val = proposal.fidelity, len(self.evaluator.dataset.split.val)

@@ -12,7 +12,7 @@ import torch
 from polymix.data.batch import RowSource
 from polymix.genotype import Block
 from polymix.nn import catalog
-from polymix.records import Cost, Fidelity, Proposal, Recipe
+from polymix.records import Fidelity, Proposal, Recipe
 from polymix.space.mix import MixGenotype
 from polymix.train.evaluate import Evaluator
 from polymix.train.learner import SingleLearner
@@ -30,11 +30,13 @@ class Rate:
     step: float
     flop: float
 
-    def seconds(self, cost: Cost, fidelity: Fidelity, recipe: Recipe, rows: int, val: int) -> float:
+    def seconds(
+        self, flops: float, fidelity: Fidelity, recipe: Recipe, rows: int, val: int
+    ) -> float:
         """Seconds of a trial.
 
         Args:
-            cost: of the genotype.
+            flops: of one row's forward pass, of what is trained.
             fidelity: of the trial.
             recipe: of the trial.
             rows: training rows there are.
@@ -42,8 +44,8 @@ class Rate:
         """
         trained = min(fidelity.rows, rows)
         steps = math.ceil(trained / recipe.batch_size) + val / 512
-        flops = cost.flops * ((1 + BACKWARD) * trained + val)
-        return fidelity.epochs * (steps * self.step + flops * self.flop)
+        done = flops * ((1 + BACKWARD) * trained + val)
+        return fidelity.epochs * (steps * self.step + done * self.flop)
 
 
 def measure_rate(evaluator: Evaluator) -> Rate:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from polymix.errors import SearchError
 from polymix.genotype import Block, Genotype
-from polymix.records import Fidelity, Role, Trial
+from polymix.records import Fidelity, Proposal, Role, Trial
 from polymix.search.standings import ENOUGH_SEEDS, Finalist, Standings, stand
 from polymix.space.mix import MixGenotype
 
@@ -44,28 +44,32 @@ class Finals:
         return len(self.finalists) * int(self.plan["seeds"])
 
     def rounds(self) -> Iterator[Standings]:
-        """Train all finalists at the first seed, then at the next; standings whenever they move."""
+        """Train all finalists at the first seed, then at the next; standings after each round."""
         driver = self.driver
         deadline = driver.clock.deadline(1.0)
         if deadline is not None and driver.clock.limit is not None:
             deadline -= max(2.0, 0.01 * driver.clock.limit)
         for repeat in range(self.plan["seeds"]):
-            for finalist in self.finalists:
+            # The first one alone, so that there is a model to use as soon as can be.
+            parts = [self.finalists[:1], self.finalists[1:]] if repeat == 0 else [self.finalists]
+            for part in filter(None, parts):
                 if deadline is not None and not any(f.scored for f in self.finalists):
                     # A run that runs out still leaves a usable model: the plan has cut this one
                     # down to what is left, and it gets a little more if that was nothing.
                     grace = max(5.0, 0.05 * (driver.clock.limit or 0.0))
                     deadline = max(deadline, time.monotonic() + grace)
-                wish = finalist.proposal
-                fidelity = Fidelity(self.plan["rows"], self.plan["epochs"], driver.seed + repeat)
-                proposal = wish.at(fidelity, keep=True)
-                proposal = replace(proposal, stage=finalist.label, share=float("inf"))
-                role = finalist.roles[0]
-                finalist.trials += driver.bench.evaluate([proposal], role, deadline)
-                if repeat == 0 and finalist.trials[-1].usable:
+                cohort = [self._at(finalist, driver.seed + repeat) for finalist in part]
+                roles = [finalist.roles[0] for finalist in part]
+                trials = driver.bench.evaluate(cohort, roles, deadline)
+                for finalist, trial in zip(part, trials, strict=True):
+                    finalist.trials.append(trial)
+                if any(f.scored for f in self.finalists):
                     yield self.standings()
-            if repeat:
-                yield self.standings()
+
+    def _at(self, finalist: Finalist, seed: int) -> Proposal:
+        fidelity = Fidelity(self.plan["rows"], self.plan["epochs"], seed)
+        proposal = finalist.proposal.at(fidelity, keep=True)
+        return replace(proposal, stage=finalist.label, share=float("inf"))
 
     def standings(self) -> Standings:
         """As they are now."""

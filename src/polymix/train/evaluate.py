@@ -27,6 +27,7 @@ from polymix.errors import GenotypeError, PolymixError
 from polymix.genotype import Genotype
 from polymix.nn.build import build_seeded, stack_key, versions
 from polymix.nn.model import Model, blank
+from polymix.nn.tokens import resize_tokens
 from polymix.records import Cost, Fidelity, Proposal, Recipe, Score, Status, Trial
 from polymix.train.feature_bank import FeatureBank
 from polymix.train.learner import Learner, SingleLearner, StackLearner
@@ -89,6 +90,7 @@ class Evaluator:
 
     def __post_init__(self) -> None:
         self._costs: dict[str, Cost] = {}
+        self._fusing: dict[str, int] = {}
         self._doubts: dict[int, np.ndarray] = {}
         self._data_key = json.dumps(
             {
@@ -162,6 +164,20 @@ class Evaluator:
             self._costs[where] = count_cost(build_seeded(genotype, schema, 0), schema)
         return self._costs[where]
 
+    def trained_flops(self, genotype: Genotype, recipe: Recipe) -> int:
+        """FLOPs of a row's forward pass through what is trained: without frozen encoders.
+
+        Raises:
+            GenotypeError: it cannot be built on this data.
+        """
+        if not recipe.frozen:
+            return self.cost(genotype, recipe).flops
+        schema = self.schema_for(recipe)
+        where = f"{genotype.digest}{[m.optional for m in schema.modalities]}"
+        if where not in self._fusing:
+            self._fusing[where] = count_fusing(build_seeded(genotype, schema, 0), schema)
+        return self._fusing[where]
+
     def sample(self, fidelity: Fidelity) -> Sample:
         """The training rows that a fidelity means."""
         targets, train = self.dataset.targets, self.dataset.split.train
@@ -191,6 +207,10 @@ class Evaluator:
             on_epoch: called after each epoch with its number and best score.
         """
         start, cpu = time.monotonic(), time.process_time()
+        if deadline is not None and start > deadline:
+            unrun = [Trial(p, k, Status.STOPPED, None, Cost(0, 0)) for p, k in zip(
+                group.proposals, group.keys, strict=True)]  # fmt: skip
+            return [(trial, None) for trial in unrun]
         raised: list[Exception] = []
 
         def tell(epoch: int, value: float) -> None:
@@ -375,3 +395,18 @@ def count_cost(model: Model, schema: Schema) -> Cost:
     if not parameters:
         raise GenotypeError("the model has no trainable parameter")
     return Cost(parameters, int(counter.get_total_flops()))
+
+
+@torch.no_grad()
+def count_fusing(model: Model, schema: Schema) -> int:
+    """FLOPs of one row's pass through a model's second half, on features as the bank has them."""
+    model.eval()
+    features = model.encode({name: blank(schema, name) for name in model.encoders})
+    if model.pool is not None:
+        features = {
+            name: [t._replace(x=resize_tokens(t.x, model.pool)) for t in tokens]
+            for name, tokens in features.items()
+        }
+    with FlopCounterMode(display=False) as counter:
+        model.fuse(features, None)
+    return int(counter.get_total_flops())

@@ -73,7 +73,10 @@ class Referee:
         """The interval of a mean, or of the difference of two, from seeds' scores and rows."""
         # The bootstrap of a mean of rows has a closed form; else `rows` are its draws.
         closed = self.metric.per_row is not None
-        noise = Z * float(np.nanstd(rows)) / (np.sqrt(len(rows)) if closed else 1.0)
+        known = rows[np.isfinite(rows)]
+        noise = (
+            Z * float(known.std() if len(known) else 0.0) / (np.sqrt(len(rows)) if closed else 1.0)
+        )
         mean = float(np.mean(sides[0])) - (float(np.mean(sides[1])) if len(sides) > 1 else 0.0)
         half = np.hypot(noise, spread(sides) if len(sides[0]) > 1 else noise)
         return Interval(mean, mean - float(half), mean + float(half))
