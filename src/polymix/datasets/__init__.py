@@ -1,0 +1,109 @@
+"""The datasets polymix knows by name: a row in the table below, a file each.
+
+`demo` is built from installed packages; the others from raw files that the user brings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from polymix.data.dataset import Dataset
+from polymix.datasets.avmnist import AvMnist
+from polymix.datasets.builder import Builder, Progress
+from polymix.datasets.cache import built, cache_folder, open_built
+from polymix.datasets.demo import Demo
+from polymix.datasets.mimic import Mimic
+from polymix.datasets.mmimdb import MmImdb
+from polymix.errors import UsageError, did_you_mean
+
+__all__ = [
+    "DATASETS",
+    "AvMnist",
+    "Builder",
+    "Demo",
+    "Entry",
+    "Mimic",
+    "MmImdb",
+    "Progress",
+    "cache_folder",
+    "list_datasets",
+    "open_built",
+    "open_dataset",
+]
+
+DATASETS: Mapping[str, type[Demo | AvMnist | Mimic | MmImdb]] = {
+    builder.NAME: builder for builder in (Demo, AvMnist, Mimic, MmImdb)
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A dataset in the list.
+
+    Attributes:
+        name: what the user calls it.
+        summary: one line.
+        modalities: their names.
+        needs_raw: whether the user must bring raw files.
+        built: whether the cache holds it, with whatever settings.
+    """
+
+    name: str
+    summary: str
+    modalities: tuple[str, ...]
+    needs_raw: bool
+    built: bool
+
+
+def list_datasets() -> list[Entry]:
+    """Every dataset known by name."""
+    return [
+        Entry(
+            name=name,
+            summary=builder.SUMMARY,
+            modalities=builder.MODALITIES,
+            needs_raw=builder.NEEDS_RAW,
+            built=bool(built(name, f"v{builder.VERSION},")),
+        )
+        for name, builder in DATASETS.items()
+    ]
+
+
+def open_dataset(
+    name: str,
+    *,
+    raw: Path | None = None,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Open a dataset by name, building it into the cache where it is not there.
+
+    Args:
+        name: one of `DATASETS`.
+        raw: the folder of its raw files. Only a build needs it; without it, the newest one
+            built with the same settings is opened.
+        seed: of everything drawn in the build.
+        options: the dataset's other settings by name, e.g. `{"snr_db": -4}` for `avmnist`.
+        progress: told how far a build is.
+
+    Raises:
+        UsageError: no such dataset or setting, or raw files are needed and none were named.
+        DataError: the raw files cannot be used; every problem is listed.
+        MissingExtraError: a package that the build needs is not installed.
+    """
+    if name not in DATASETS:
+        raise UsageError(f"no dataset '{name}': {did_you_mean(name, DATASETS)}")
+    kind = DATASETS[name]
+    known = {field.name for field in dataclasses.fields(kind)} - {"seed"}
+    unknown = sorted(set(options or {}) - known)
+    if unknown:
+        raise UsageError(
+            [f"dataset '{name}' has no setting '{u}': {did_you_mean(u, known)}" for u in unknown]
+        )
+    builder: Builder = kind(seed=seed, **(options or {}))
+    return open_built(builder, raw, progress)

@@ -1,0 +1,123 @@
+"""The cache: where built datasets are kept, one folder per dataset, settings and raw bytes.
+
+    $POLYMIX_CACHE, or the user's cache folder
+      demo/v1,seed=0,raw=<digest>/
+      avmnist/v1,seed=0,snr_db=-8.0,raw=<digest>/
+      .locks/
+
+A folder that exists is complete. While one is built, others who want it wait; what a killed
+build left is swept away by the next build of the same folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import platformdirs
+from filelock import FileLock
+
+from polymix.data.dataset import Dataset
+from polymix.datasets.builder import Builder, Progress
+from polymix.errors import DataError, MissingExtraError, UsageError
+
+LONGEST = 150
+
+
+def cache_folder() -> Path:
+    """Where built datasets are kept: `$POLYMIX_CACHE`, else the user's cache folder."""
+    named = os.environ.get("POLYMIX_CACHE")
+    return Path(named).expanduser() if named else Path(platformdirs.user_cache_dir("polymix"))
+
+
+def built(name: str, prefix: str = "") -> list[Path]:
+    """The complete folders of a dataset whose names start with `prefix`, newest first."""
+    folder = cache_folder() / name
+    found = [
+        (about.stat().st_mtime_ns, about.parent)
+        for about in folder.glob("*/dataset.json")
+        if about.parent.name.startswith(prefix) and not about.parent.name.startswith(".")
+    ]
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def open_built(
+    builder: Builder, raw: Path | None = None, progress: Progress | None = None
+) -> Dataset:
+    """Open a dataset, building it first where the cache does not hold it.
+
+    Where no raw folder is named for a dataset that needs one, or the package that carries the
+    raw files is not installed, the newest one built with the same settings is opened.
+
+    Args:
+        builder: which dataset, and its settings.
+        raw: the folder of its raw files, where it needs some.
+        progress: told how far a build is.
+
+    Raises:
+        DataError: the raw files cannot be used, or the cache holds something broken.
+        MissingExtraError: a package that the build needs is not installed.
+        UsageError: raw files are needed and none were named, or the cache cannot be written.
+    """
+    prefix = _prefix(builder)
+    existing = built(builder.NAME, prefix)
+    if builder.NEEDS_RAW and raw is None:
+        if not existing:
+            raise UsageError(
+                f"dataset '{builder.NAME}' is built from raw files: name their folder once, "
+                f"polymix datasets build {builder.NAME} --raw DIR"
+            )
+        return _open(existing[0])
+    try:
+        digest = builder.fingerprint(raw)
+    except MissingExtraError:
+        if not existing:
+            raise
+        return _open(existing[0])
+    path = cache_folder() / builder.NAME / f"{prefix}{digest}"
+    if not path.exists():
+        _build(builder, path, raw, progress)
+    return _open(path)
+
+
+def _build(builder: Builder, path: Path, raw: Path | None, progress: Progress | None) -> None:
+    locks = cache_folder() / ".locks"
+    try:
+        locks.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(locks / f"{builder.NAME},{path.name}.lock")
+        with lock:
+            if path.exists():
+                return
+            for left in path.parent.glob(f".{path.name}-*"):
+                shutil.rmtree(left, ignore_errors=True)
+            try:
+                builder.build(path, raw, progress)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    path.parent.rmdir()
+                raise
+    except OSError as error:
+        raise UsageError(
+            f"the cache folder {cache_folder()} cannot be written: {error}; "
+            "set POLYMIX_CACHE to a folder that can"
+        ) from None
+
+
+def _open(path: Path) -> Dataset:
+    try:
+        return Dataset.open(path)
+    except DataError as error:
+        raise DataError([*error.problems, f"remove {path} to have it built again"]) from None
+
+
+def _prefix(builder: Builder) -> str:
+    """The folder's name up to the raw files' digest: readable, and short on any disk."""
+    parts = [f"{key}={json.dumps(value)}" for key, value in builder.settings.items()]
+    text = ",".join(parts)
+    if len(text) > LONGEST or not set(text).isdisjoint('/\\:*?"<>|[] '):
+        text = "settings=" + hashlib.sha256(text.encode()).hexdigest()[:16]
+    return f"v{builder.VERSION},{text},raw="
