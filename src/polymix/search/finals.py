@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from polymix.search.driver import Driver
 
 MOST_SINGLES = 3
-LEAST_EPOCHS = 8
+LEAST_EPOCHS = 4
 MARGIN = 1.15
 """Predictions are held to be this much too low."""
 

@@ -1,0 +1,116 @@
+"""What the benchmarks on AV-MNIST share: rows, an evaluator over a ledger, and the result file.
+
+Trials go through a ledger, as everywhere: a benchmark that was stopped goes on where it stood.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from polymix.data.dataset import Dataset
+from polymix.datasets import open_dataset
+from polymix.records import Proposal, Role, Trial
+from polymix.search.bench import Bench, LocalRunner
+from polymix.search.callbacks import Callback
+from polymix.search.clock import Clock
+from polymix.store.ledger import Ledger
+from polymix.train.evaluate import Evaluator
+from polymix.train.intervals import spread
+from polymix.train.metrics import METRICS
+
+
+class Says(Callback):
+    """A line a trial."""
+
+    def on_trial_end(self, trial: Trial, role: Role, fresh: bool) -> None:  # noqa: ARG002
+        """A trial ended."""
+        print(
+            f"{trial.value:.4f} {trial.proposal.stage:<16} seed {trial.proposal.fidelity.seed} "
+            f"{trial.proposal.genotype} {trial.cost.cpu_s:.1f} CPU s {trial.error or ''}",
+            flush=True,
+        )
+
+
+@dataclass
+class Lab:
+    """An evaluator over a ledger."""
+
+    dataset: Dataset
+    evaluator: Evaluator
+    ledger: Ledger
+    bench: Bench
+
+    def run(self, proposals: Sequence[Proposal]) -> list[Trial]:
+        """The proposals' trials."""
+        trials: list[Trial] = []
+        for proposal in proposals:
+            trials += self.bench.evaluate([proposal], Role.SEARCH, None)
+        failed = [t.error for t in trials if not t.usable]
+        if failed:
+            raise SystemExit(f"a trial failed: {failed[0]}")
+        return trials
+
+
+def parser(doc: str | None, rows: int) -> argparse.ArgumentParser:
+    """Options that all have."""
+    made = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--raw", type=Path, required=True, help="folder of AV-MNIST's raw files")
+    made.add_argument("--rows", type=int, default=rows, help="training rows")
+    made.add_argument("--ledger", type=Path, help="goes on where another call stopped")
+    made.add_argument("--out", type=Path, help="write the result as JSON")
+    return made
+
+
+@contextmanager
+def lab(arguments: argparse.Namespace) -> Iterator[Lab]:
+    """Open AV-MNIST, cut to `--rows`, and a ledger beside it."""
+    import tempfile
+
+    dataset = open_dataset("avmnist", raw=arguments.raw).with_train_rows(arguments.rows, seed=0)
+    with tempfile.TemporaryDirectory() as scratch:
+        where = arguments.ledger or Path(scratch) / "ledger.sqlite"
+        with Ledger.open(where) as ledger:
+            evaluator = Evaluator(dataset, METRICS["accuracy"], ledger, Path(scratch) / "bank")
+            clock = Clock(ledger, None)
+            runner = LocalRunner(evaluator)
+            bench = Bench(evaluator, runner, ledger, clock, [Says()], lambda _: 0.0)
+            yield Lab(dataset, evaluator, ledger, bench)
+
+
+def last(trial: Trial) -> float:
+    """The score after the last epoch: no epoch was chosen for it."""
+    return trial.curve[-1]
+
+
+def mean_interval(values: Sequence[float]) -> dict[str, Any]:
+    """The mean over seeds, with Student's 95% interval."""
+    mean = sum(values) / len(values)
+    half = spread([values])
+    return {"mean": mean, "low": mean - half, "high": mean + half, "values": list(values)}
+
+
+def report(result: dict[str, Any], out: Path | None) -> None:
+    """Print the result, and write it where asked."""
+    result = {
+        **result,
+        "threads": torch.get_num_threads(),
+        "wait_policy": os.environ.get("OMP_WAIT_POLICY"),
+        "torch": torch.__version__,
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+    }
+    text = json.dumps(result, indent=2)
+    print(text)
+    if out:
+        out.write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Runs: started, resumed, evaluated, and read back from their folders."""

@@ -1,0 +1,111 @@
+"""What a search would try, and what that would cost: nothing is trained but a few timed steps."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from polymix.data.dataset import Dataset
+from polymix.errors import GenotypeError
+from polymix.records import Budget, Fidelity, Proposal
+from polymix.search.bench import LocalRunner
+from polymix.search.config import RunConfig
+from polymix.search.driver import Driver
+from polymix.search.protocol import Strategy
+from polymix.store.ledger import Ledger
+from polymix.train.evaluate import Evaluator
+from polymix.train.metrics import metric_for
+from polymix.units import show_duration
+
+
+def dry_run(config: RunConfig, dataset: Dataset, strategy: Strategy) -> dict[str, Any]:
+    """The space's size, each expected trial's cost, and what fits the budget."""
+    with tempfile.TemporaryDirectory() as folder, Ledger.open(Path(folder) / "l.sqlite") as ledger:
+        evaluator = Evaluator(
+            dataset=dataset,
+            metric=metric_for(dataset.schema.target.task, config.metric),
+            memory=ledger,
+            bank=Path(folder) / "bank",
+            device=torch.device(config.device),
+        )
+        driver = Driver(
+            evaluator=evaluator,
+            runner=LocalRunner(evaluator),
+            ledger=ledger,
+            strategy=strategy,
+            budget=Budget(config.time_limit, config.trials),
+            seed=config.seed,
+            compare=config.compare,
+        )
+        driver.prepare(timed=True)
+        probes = [_row(driver, p) for p in strategy.expected()]
+        winner = strategy.derive()[0]
+        epoch = _row(driver, winner.at(Fidelity(len(dataset.split.train), 1, 0)))
+    total = sum(row["seconds"] or 0.0 for row in probes)
+    return {
+        "schema_version": 1,
+        "strategy": config.strategy,
+        "space": strategy.size(),
+        "rows": len(dataset.split.train),
+        "trials": probes,
+        "search_seconds": total,
+        "full_epoch_seconds": epoch["seconds"],
+        "full_epochs": winner.fidelity.epochs,
+        "time_limit": config.time_limit,
+        "fits": None if config.time_limit is None else sum(
+            row["seconds"] is not None and not row["skipped"] for row in probes
+        ),
+    }  # fmt: skip
+
+
+def _row(driver: Driver, proposal: Proposal) -> dict[str, Any]:
+    try:
+        cost = driver.evaluator.cost(proposal.genotype, proposal.recipe)
+    except GenotypeError as error:
+        return {"architecture": str(proposal.genotype), "error": str(error), "seconds": None,
+                "params": None, "flops": None, "skipped": True}  # fmt: skip
+    seconds = driver.predict(proposal)
+    return {
+        "architecture": str(proposal.genotype),
+        "rows": proposal.fidelity.rows,
+        "epochs": proposal.fidelity.epochs,
+        "params": cost.params,
+        "flops": cost.flops,
+        "seconds": seconds,
+        "skipped": seconds > proposal.share,
+        "error": None,
+    }
+
+
+def show_dry_run(console: Console, plan: dict[str, Any]) -> None:
+    """The plan as a table."""
+    table = Table(title="Trials of the search, predicted")
+    for name in ("architecture", "rows", "epochs", "params", "MFLOPs", "time"):
+        table.add_column(name, justify="left" if name == "architecture" else "right")
+    for row in plan["trials"]:
+        if row["error"]:
+            table.add_row(row["architecture"], "", "", "", "", row["error"])
+            continue
+        shown = show_duration(row["seconds"]) + (" skipped" if row["skipped"] else "")
+        table.add_row(row["architecture"], str(row["rows"]), str(row["epochs"]),
+                      f"{row['params']:,}", f"{row['flops'] / 1e6:.2f}", shown)  # fmt: skip
+    if plan["trials"]:
+        console.print(table)
+    size = "no space to search" if plan["space"] is None else f"{plan['space']} genotypes"
+    console.print(f"space: {size}")
+    console.print(
+        f"search: {len(plan['trials'])} trials, about {show_duration(plan['search_seconds'])}; "
+        f"an epoch of the full training on {plan['rows']} rows: about "
+        f"{plan['full_epoch_seconds']:.1f}s, {plan['full_epochs']} epochs at most",
+        soft_wrap=True,
+    )
+    if plan["time_limit"] is not None:
+        console.print(
+            f"within {show_duration(plan['time_limit'])}: {plan['fits']} of "
+            f"{len(plan['trials'])} trials fit their share; the finalists get half of the time"
+        )

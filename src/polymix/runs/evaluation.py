@@ -1,0 +1,137 @@
+"""Evaluation on the test rows: the only place that opens them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from polymix.data.dataset import Dataset
+from polymix.errors import DataError
+from polymix.records import Interval, Role, Trial
+from polymix.runs.inference import load_model, predict_dataset
+from polymix.search.config import RunConfig
+from polymix.store.ledger import Ledger
+from polymix.store.run_folder import RunFolder
+from polymix.train.evaluate import Evaluator
+from polymix.train.intervals import Referee
+from polymix.train.metrics import METRICS, Metric, metric_for
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class _Scored:
+    key: str
+    predictions: np.ndarray
+
+
+def evaluate_run(folder: RunFolder, dataset: Dataset) -> dict[str, Any]:
+    """Score a run's model, and every finalist over its seeds, on the test rows.
+
+    Returns:
+        `{schema_version, split, n, metrics: {name: {value, ci}}, finalists: […]}`; it is also
+        written to `evaluation.json`.
+
+    Raises:
+        DataError: the dataset has no test rows.
+    """
+    rows = dataset.split.test.open()
+    if not len(rows):
+        raise DataError(f"'{dataset.name}' has no test rows to evaluate on")
+    config = RunConfig.parse(dict(folder.config), str(folder.path / "config.yaml"))
+    targets = dataset.targets[rows]
+    task = dataset.schema.target.task
+    model, _ = load_model(folder)
+    device = torch.device(config.device)
+    predictions = predict_dataset(model, dataset, rows, device)
+    asked = metric_for(task, config.metric)
+    others = [m for m in METRICS.values() if task in m.tasks and m is not asked]
+    metrics = {
+        metric.name: _interval(_score(metric, targets, predictions)) for metric in (asked, *others)
+    }
+    result = {
+        "schema_version": SCHEMA_VERSION,
+        "split": "test",
+        "n": len(rows),
+        "metric": asked.name,
+        "metrics": metrics,
+        **_finalists(folder, config, dataset, rows, Referee(asked, targets)),
+    }
+    folder.write_evaluation(result)
+    return result
+
+
+def _score(metric: Metric, targets: np.ndarray, predictions: np.ndarray) -> Interval:
+    """One model's score; its interval is that of the rows alone, for there is but one model."""
+    wide = Referee(metric, targets).score([_Scored("model", predictions)])
+    half = (wide.high - wide.low) / 2 / np.sqrt(2.0)
+    return Interval(wide.value, wide.value - half, wide.value + half)
+
+
+def _interval(interval: Interval) -> dict[str, Any]:
+    bounds = [interval.value, interval.low, interval.high]
+    clean = [float(v) if np.isfinite(v) else None for v in bounds]
+    return {"value": clean[0], "ci": clean[1:]}
+
+
+def _finalists(
+    folder: RunFolder, config: RunConfig, dataset: Dataset, rows: np.ndarray, referee: Referee
+) -> dict[str, Any]:
+    """Every ranked finalist on the test rows, over its seeds, and what its own winner gained."""
+    assert folder.metrics is not None
+    listed = [f for f in folder.metrics["finalists"] if f["rank"] is not None]
+    scored: dict[int, Sequence[_Scored]] = {}
+    with Ledger.open(config.ledger or folder.ledger_path) as ledger:
+        evaluator = Evaluator(
+            dataset=dataset,
+            metric=referee.metric,
+            memory=ledger,
+            bank=folder.path / "bank",
+            device=torch.device(config.device),
+        )
+        known = {t.key: t for t in ledger.trials()}
+        for finalist in listed:
+            trials = [known[t["key"]] for t in finalist["trials"] if t["key"] in known]
+            kept = [t for t in trials if t.weights is not None][: max(1, finalist["seeds"])]
+            scored[finalist["rank"]] = [_predicted(t, evaluator, dataset, rows) for t in kept]
+    board = [
+        {
+            "rank_val": f["rank"],
+            "label": f["label"],
+            "role": f["role"],
+            "roles": f["roles"],
+            "architecture": f["architecture"],
+            "seeds": len(scored[f["rank"]]),
+            "score_val": f["score_val"],
+            "test": _interval(referee.score(scored[f["rank"]])),
+        }
+        for f in listed
+        if scored[f["rank"]]
+    ]
+    own = next((f["rank"] for f in listed if Role.WINNER.value in f["roles"]), None)
+    versus = [
+        {
+            "label": f["label"],
+            "difference": _interval(referee.difference(scored[own], scored[f["rank"]])),
+        }
+        for f in listed
+        if own is not None and f["rank"] != own and scored[f["rank"]] and scored[own]
+    ]
+    return {"finalists": board, "winner_minus": versus}
+
+
+def _predicted(trial: Trial, evaluator: Evaluator, dataset: Dataset, rows: np.ndarray) -> _Scored:
+    model = evaluator.trained(trial)
+    return _Scored(trial.key, predict_dataset(model, dataset, rows, evaluator.device))
+
+
+def headline(evaluation: Mapping[str, Any]) -> str:
+    """One line: the metric on the test rows, with its interval."""
+    name = evaluation["metric"]
+    value = evaluation["metrics"][name]
+    low, high = value["ci"]
+    return f"{name} {value['value']:.4f} [{low:.4f}, {high:.4f}] on {evaluation['n']} test rows"

@@ -1,0 +1,288 @@
+"""What is asked of a run, checked as one: every problem is told, and nothing is written before."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from polymix.data.dataset import Dataset
+from polymix.datasets import DATASETS, Progress, open_dataset
+from polymix.errors import GenotypeError, PolymixError, UsageError, did_you_mean
+from polymix.records import Budget
+from polymix.runs.session import check_device, default_device, default_threads
+from polymix.search import make_strategy
+from polymix.search.bench import LocalRunner
+from polymix.search.config import RunConfig, SourceConfig
+from polymix.search.driver import RANDOM_SHARE, Driver
+from polymix.search.protocol import Strategy
+from polymix.store.ledger import Ledger
+from polymix.train.evaluate import Evaluator
+from polymix.train.metrics import METRICS, metric_for
+from polymix.units import parse_duration
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will run: everything resolved.
+
+    Attributes:
+        config: of the run.
+        dataset: the rows, cut to those asked for.
+        strategy: with its options.
+    """
+
+    config: RunConfig
+    dataset: Dataset
+    strategy: Strategy
+
+
+class Problems:
+    """Collects errors, so that all of them can be told at once."""
+
+    def __init__(self) -> None:
+        self._errors: list[PolymixError] = []
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        """Keep what is raised within."""
+        try:
+            yield
+        except PolymixError as error:
+            self._errors.append(error)
+
+    def raise_any(self) -> None:
+        """Raise what was kept.
+
+        Raises:
+            PolymixError: the one that was kept, or a `UsageError` with the problems of all.
+        """
+        if len(self._errors) == 1:
+            raise self._errors[0]
+        if self._errors:
+            said = [problem for error in self._errors for problem in error.problems]
+            raise UsageError(list(dict.fromkeys(said)))
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a run, before any of it is checked; `Predictor.fit` describes it.
+
+    Attributes:
+        data: a dataset's name, or a `Dataset`.
+        label: what the target must be called.
+        metric: what to maximise; the task's own where not given.
+        device: the best there is where not given.
+        jobs: how many processes train.
+        time_limit: seconds, or text such as "10m".
+        trials: how many.
+        strategy: its name, or an object.
+        options: of a strategy given by name.
+        data_options: of a dataset given by name.
+        rows: training rows to use.
+        raw: folder of the dataset's raw files.
+        seed: of everything.
+        compare: how much random search gets.
+        reuse: run folders whose trials may be taken over.
+        ledger: a database's URL.
+    """
+
+    data: str | Dataset
+    label: str | None = None
+    metric: str | None = None
+    device: str | None = None
+    jobs: int = 1
+    time_limit: float | str | None = None
+    trials: int | None = None
+    strategy: str | Strategy = "mixmas"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    data_options: Mapping[str, Any] = field(default_factory=dict)
+    rows: int | None = None
+    raw: str | Path | None = None
+    seed: int = 0
+    compare: str = "fifth"
+    reuse: Sequence[str | Path] = ()
+    ledger: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The data's name."""
+        return self.data if isinstance(self.data, str) else self.data.name
+
+    def check(self, problems: Problems) -> None:
+        """All that can be said before the data are opened."""
+        checks = (
+            self._check_source, self._check_numbers, self._check_names, self._seconds,
+            self._strategy, self._device, self._reused,
+        )  # fmt: skip
+        for check in checks:
+            with problems.caught():
+                check()
+
+    def resolve(self, progress: Progress | None = None) -> Plan:
+        """Open the data, and check everything.
+
+        Args:
+            progress: called as `progress(done, total, what)` while a dataset is built.
+
+        Raises:
+            PolymixError: something cannot be used; every problem is listed.
+        """
+        problems = Problems()
+        self.check(problems)
+        problems.raise_any()
+        dataset = self._open(progress)
+        target = dataset.schema.target
+        metric = metric_for(target.task)
+        with problems.caught():
+            if self.label is not None and self.label != target.name:
+                raise UsageError(
+                    f"the label of '{dataset.name}' is '{target.name}', not '{self.label}'"
+                )
+        with problems.caught():
+            metric = metric_for(target.task, self.metric)
+        with problems.caught():
+            if self.rows is not None:
+                dataset = dataset.with_train_rows(self.rows, seed=0)
+        strategy = self._strategy()
+        config = RunConfig(
+            source=SourceConfig(
+                name=dataset.name,
+                raw=None if self.raw is None else str(Path(self.raw).resolve()),
+                options=dict(self.data_options),
+                rows=self.rows,
+                reopen=isinstance(self.data, str),
+            ),
+            strategy=strategy.name,
+            options=strategy.model_dump(mode="json"),
+            metric=metric.name,
+            time_limit=self._seconds(),
+            trials=self.trials,
+            seed=self.seed,
+            compare="full" if self.compare == "full" else "fifth",
+            device=self._device(),
+            jobs=self.jobs,
+            threads=default_threads(self.jobs),
+            reuse=tuple(str(path) for path in self._reused()),
+            ledger=self.ledger,
+        )
+        with problems.caught():
+            _rehearse(config, dataset, strategy)
+        problems.raise_any()
+        return Plan(config, dataset, strategy)
+
+    # Each of these raises a UsageError.
+
+    def _check_source(self) -> None:
+        if not isinstance(self.data, str):
+            if self.data_options:
+                raise UsageError("the data's options go with a dataset's name, not with an object")
+            return
+        if self.data not in DATASETS:
+            raise UsageError(f"no dataset '{self.data}': {did_you_mean(self.data, DATASETS)}")
+        if self.raw is not None and not Path(self.raw).is_dir():
+            raise UsageError(f"--raw {self.raw}: no such folder")
+
+    def _check_numbers(self) -> None:
+        least = {"rows": 1, "trials": 1, "jobs": 1, "seed": 0}
+        given = {name: getattr(self, name) for name in least}
+        problems = [
+            f"--{name} {given[name]}: {name} >= {least[name]} must hold"
+            for name in least
+            if given[name] is not None and given[name] < least[name]
+        ]
+        if problems:
+            raise UsageError(problems)
+
+    def _check_names(self) -> None:
+        problems = []
+        if self.compare not in RANDOM_SHARE:
+            hint = did_you_mean(self.compare, RANDOM_SHARE)
+            problems.append(f"--compare {self.compare}: {hint}")
+        if self.metric is not None and self.metric not in METRICS:
+            problems.append(f"no metric '{self.metric}': {did_you_mean(self.metric, METRICS)}")
+        if problems:
+            raise UsageError(problems)
+
+    def _seconds(self) -> float | None:
+        if isinstance(self.time_limit, str):
+            return parse_duration(self.time_limit)
+        if self.time_limit is not None and not 0 < self.time_limit < math.inf:
+            raise UsageError(f"a time limit is positive and finite, but got {self.time_limit} s")
+        return self.time_limit
+
+    def _strategy(self) -> Strategy:
+        if isinstance(self.strategy, Strategy):
+            return self.strategy
+        return make_strategy(self.strategy, dict(self.options))
+
+    def _device(self) -> str:
+        device = self.device or default_device()
+        check_device(device)
+        return device
+
+    def _reused(self) -> list[Path]:
+        return [_ledger_of(path) for path in self.reuse]
+
+    def _open(self, progress: Progress | None) -> Dataset:
+        if isinstance(self.data, Dataset):
+            return self.data
+        raw = None if self.raw is None else Path(self.raw)
+        return open_dataset(self.data, raw=raw, options=self.data_options, progress=progress)
+
+
+def _ledger_of(path: str | Path) -> Path:
+    """A run folder whose ledger may be reused.
+
+    Raises:
+        UsageError: it has none.
+    """
+    found = Path(path)
+    if not (found / "ledger.sqlite").is_file() and not found.is_file():
+        raise UsageError(f"--reuse {path}: there is no ledger; name another run's folder")
+    return found.resolve()
+
+
+def _rehearse(config: RunConfig, dataset: Dataset, strategy: Strategy) -> None:
+    """Set a copy of the strategy up on the data: only it can say what it cannot use.
+
+    Raises:
+        PolymixError: an option does not go with the data, nothing that it would try can be built,
+            or a ledger to reuse is none.
+    """
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        Ledger.open(Path(scratch) / "ledger.sqlite", config.reuse) as ledger,
+    ):
+        evaluator = Evaluator(
+            dataset=dataset,
+            metric=metric_for(dataset.schema.target.task, config.metric),
+            memory=ledger,
+            bank=Path(scratch) / "bank",
+            device=torch.device(config.device),
+        )
+        driver = Driver(
+            evaluator=evaluator,
+            runner=LocalRunner(evaluator),
+            ledger=ledger,
+            strategy=strategy.model_copy(deep=True),
+            budget=Budget(trials=config.trials),
+            seed=config.seed,
+            compare=config.compare,
+        )
+        driver.prepare()
+        refused: dict[str, None] = {}
+        for proposal in driver.strategy.expected():
+            try:
+                evaluator.cost(proposal.genotype, proposal.recipe)
+                return
+            except GenotypeError as error:
+                refused |= dict.fromkeys(error.problems)
+        if refused:
+            raise UsageError(list(refused)[:5])

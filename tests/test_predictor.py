@@ -1,0 +1,242 @@
+"""The Python front door, on data of every kind of target."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import accuracy_score, f1_score, r2_score
+
+import polymix
+from cli_support import TINY, StopAfter, finished_run, shared_cache, synthetic
+from polymix import PolymixError, Predictor
+from polymix.data.schema import Task
+from polymix.datasets import open_dataset
+from polymix.errors import DataError, RunFolderError, UsageError
+from polymix.search import MixMAS
+
+LEARNS = TINY | {"full_epochs": 12, "full_lr": 0.02, "batch_size": 16, "fusions": ["concat"]}
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path, tmp_path_factory, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("POLYMIX_CACHE", str(shared_cache(tmp_path_factory)))
+    monkeypatch.setattr("polymix.runs.request.default_threads", lambda jobs: 1)
+    return tmp_path
+
+
+@pytest.fixture
+def finished(tmp_path_factory, workplace):
+    return finished_run(tmp_path_factory, workplace / "done")
+
+
+def rows_of(dataset, rows):
+    return {name: np.asarray(array[rows]) for name, array in dataset.arrays.items()}
+
+
+TASKS = {
+    Task.BINARY: ("accuracy", lambda y, p: accuracy_score(y, p == "yes"), 0.6),
+    Task.MULTICLASS: ("accuracy", lambda y, p: accuracy_score(np.array([*"abcd"])[y], p), 0.5),
+    Task.MULTILABEL: ("f1_weighted", lambda y, p: f1_score(y, p, average="weighted"), 0.6),
+    Task.REGRESSION: ("r2", r2_score, 0.3),
+}
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_a_whole_search_on_every_kind_of_target(task, workplace):
+    metric, score, least = TASKS[task]
+    data = synthetic(task, rows=240)
+    predictor = Predictor(label="label", path="run").fit(data, options=LEARNS)
+    board = predictor.leaderboard()
+    assert isinstance(board, pd.DataFrame)
+    assert board.score_val.max() > least
+    found = predictor.evaluate()
+    assert found["metric"] == metric
+    test = data.split.test.open()
+    predictions = predictor.predict(rows_of(data, test))
+    assert len(predictions) == len(test)
+    value = score(data.targets[test], predictions)
+    assert value == pytest.approx(found["metrics"][metric]["value"], abs=1e-6)
+    probabilities = predictor.predict_proba(rows_of(data, test))
+    assert probabilities.shape == (len(test), data.schema.target.outputs)
+    if task in (Task.BINARY, Task.MULTICLASS):
+        assert probabilities.sum(1) == pytest.approx(1, abs=1e-5)
+    if task is Task.REGRESSION:
+        assert 700 < predictions.mean() < 1300  # in the target's own units
+    again = Predictor.load("run").predict_proba(rows_of(data, test))
+    assert np.array_equal(again, probabilities)
+    whole = predictor.predict_proba(data)
+    assert whole.shape == (len(data), data.schema.target.outputs)
+    assert whole[test] == pytest.approx(probabilities, abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    data = synthetic(Task.MULTICLASS, rows=160, lacking=0.3)
+    path = tmp_path_factory.mktemp("absent") / "run"
+    predictor = Predictor(path=path).fit(data, options=LEARNS)
+    assert "picture" in predictor.leaderboard().architecture[0]
+    return data, predictor
+
+
+class TestAbsence:
+    @pytest.fixture
+    def fused(self, fitted):
+        """Rows to predict, and a predictor whose model sees both modalities."""
+        data, predictor = fitted
+        return rows_of(data, np.arange(6)), predictor
+
+    def test_an_absent_picture_is_not_a_black_one(self, fused):
+        rows, predictor = fused
+        black = rows | {"picture": np.zeros_like(rows["picture"])}
+        absent = predictor.predict_proba(rows | {"picture": None})
+        left_out = predictor.predict_proba({"table": rows["table"]})
+        assert np.array_equal(absent, left_out)
+        assert np.abs(absent - predictor.predict_proba(black)).max() > 1e-4
+
+    def test_some_rows_may_lack_it(self, fused):
+        rows, predictor = fused
+        here = np.array([True, False, True, False, True, True])
+        mixed = predictor.predict_proba(rows, {"picture": here})
+        full, none = (
+            predictor.predict_proba(rows),
+            predictor.predict_proba({"table": rows["table"]}),
+        )
+        assert mixed[here] == pytest.approx(full[here], abs=1e-6)
+        assert mixed[~here] == pytest.approx(none[~here], abs=1e-6)
+
+    def test_what_an_absent_cell_holds_is_no_matter(self, fused):
+        rows, predictor = fused
+        here = np.array([True, False, True, False, True, True])
+        noise = rows["picture"].copy()
+        noise[~here] = np.nan
+        one = predictor.predict_proba(rows, {"picture": here})
+        other = predictor.predict_proba(rows | {"picture": noise}, {"picture": here})
+        assert np.array_equal(one, other)
+
+    def test_a_row_with_nothing_is_predicted_all_the_same(self, fused):
+        rows, predictor = fused
+        gone = np.zeros(6, bool)
+        found = predictor.predict_proba(rows, {"picture": gone, "table": gone})
+        assert np.isfinite(found).all()
+        assert np.ptp(found, axis=0) == pytest.approx(0, abs=1e-6)
+
+    def test_no_rows(self, fused):
+        rows, predictor = fused
+        none = {name: array[:0] for name, array in rows.items()}
+        assert predictor.predict_proba(none).shape == (0, 4)
+
+    def test_all_that_does_not_fit_is_told_at_once(self, fused):
+        rows, predictor = fused
+        wrong = {"pictur": rows["picture"], "table": rows["table"][:3, :2].astype(np.float64)}
+        with pytest.raises(DataError) as error:
+            predictor.predict(wrong)
+        said = "\n".join(error.value.problems)
+        assert "no modality 'pictur': did you mean 'picture'?" in said
+        assert "as many rows" in said
+        assert "modality 'table': rows of (4,) float32 expected, but got (2,) float64" in said
+
+
+class TestRefusals:
+    def test_another_label(self, workplace):
+        with pytest.raises(UsageError, match="the label of 'toy' is 'label', not 'genre'"):
+            Predictor(label="genre", path="run").fit(synthetic())
+        assert not list(workplace.iterdir())
+
+    def test_jobs(self):
+        with pytest.raises(UsageError, match="jobs >= 1 must hold, but got 0"):
+            Predictor(jobs=0)
+
+    @pytest.mark.parametrize("limit", [0, -1.5, float("nan"), float("inf"), "soon"])
+    def test_time_limits(self, limit, workplace):
+        with pytest.raises(UsageError, match=r"time.limit"):
+            Predictor(path="run").fit(synthetic(), time_limit=limit)
+        assert not list(workplace.iterdir())
+
+    def test_options_of_a_strategy_object(self, workplace):
+        with pytest.raises(UsageError, match="no encoder 'mpl': did you mean 'mlp'"):
+            Predictor(path="run").fit(synthetic(), strategy=MixMAS(encoders=["mpl"]))
+        assert not list(workplace.iterdir())
+
+    def test_before_fitting(self):
+        with pytest.raises(RunFolderError, match="nothing was fitted yet"):
+            Predictor().predict({})
+
+    def test_a_folder_that_exists_is_told_before_the_data_are_opened(self, finished):
+        with pytest.raises(PolymixError, match="polymix resume") as error:
+            Predictor(path=finished).fit("dmo")
+        assert len(error.value.problems) == 2
+
+    def test_an_attribute_that_is_not_there(self):
+        with pytest.raises(AttributeError, match="no attribute 'Predicter'"):
+            polymix.Predicter  # noqa: B018
+
+
+class TestSaving:
+    def test_a_copy_predicts_alike(self, finished):
+        predictor = Predictor.load(finished)
+        predictor.save("far/copy")
+        copy = Predictor.load("far/copy")
+        rows = rows_of(open_dataset("demo"), np.arange(20))
+        assert np.array_equal(copy.predict(rows), predictor.predict(rows))
+        assert copy.leaderboard().equals(predictor.leaderboard())
+        assert set(copy.predict(rows)) <= set("0123456789")
+        copy.evaluate()
+
+    def test_a_place_that_is_taken(self, finished, workplace):
+        with pytest.raises(RunFolderError, match="exists: name another place"):
+            Predictor.load(finished).save(workplace)
+
+    def test_nothing_to_save(self, workplace):
+        with pytest.raises(RunFolderError):
+            Predictor(path="nowhere").save("copy")
+        assert not list(workplace.iterdir())
+
+
+class TestResuming:
+    def test_data_given_as_an_object_are_given_again(self, workplace):
+        data = synthetic()
+        with pytest.raises(KeyboardInterrupt):
+            Predictor(path="run").fit(data, options=TINY, callbacks=[StopAfter(4)])
+        with pytest.raises(UsageError, match="were an object: give them again"):
+            Predictor.resume("run")
+        with pytest.raises(RunFolderError, match="belongs to other data"):
+            Predictor.resume("run", synthetic(rows=80))
+        resumed = Predictor.resume("run", data).leaderboard()
+        whole = Predictor(path="whole").fit(data, options=TINY).leaderboard()
+        same = ["architecture", "score_val", "seeds", "params", "role", "rank"]
+        assert resumed[same].equals(whole[same])
+
+    def test_only_the_given_data_are_evaluated(self, workplace):
+        data = synthetic()
+        Predictor(path="run").fit(data, options=TINY)
+        with pytest.raises(UsageError, match="give them again"):
+            Predictor.load("run").evaluate()
+        assert Predictor.load("run").evaluate(data)["n"] == len(data.split.test)
+
+
+def test_a_time_limit_is_kept(workplace):
+    start = time.monotonic()
+    predictor = Predictor(path="run").fit(synthetic(rows=200), time_limit=5)
+    taken = time.monotonic() - start
+    assert taken < 9  # loading and the last trial's end included
+    assert predictor.leaderboard_json()["status"] == "finished"
+    assert predictor.predict({"table": np.zeros((2, 4), np.float32)}).shape == (2,)
+
+
+def test_folders_are_named_after_the_data(workplace):
+    runs = [Predictor().fit(synthetic(), options=TINY, trials=3).path for _ in range(2)]
+    assert [str(path) for path in runs] == ["runs/toy", "runs/toy-2"]
+
+
+def test_the_same_seed_makes_the_same_run(workplace):
+    boards = [
+        Predictor(path=f"run{k}").fit(synthetic(), options=TINY, seed=seed).leaderboard()
+        for k, seed in enumerate((4, 4, 5))
+    ]
+    same = [board[["architecture", "score_val"]] for board in boards]
+    assert same[0].equals(same[1])
+    assert not same[0].equals(same[2])
