@@ -17,7 +17,7 @@ from polymix.data.schema import Task
 from polymix.datasets import Progress, open_dataset
 from polymix.errors import RunFolderError, UsageError
 from polymix.runs.evaluation import evaluate_run
-from polymix.runs.inference import load_model, predict_arrays, predict_dataset
+from polymix.runs.inference import load_model, on_schema, predict_arrays, predict_dataset
 from polymix.runs.linear_probe import linear_probe
 from polymix.runs.request import Problems, Request
 from polymix.runs.session import Session, check_data, default_device
@@ -173,6 +173,8 @@ class Predictor:
         """
         predictor = cls.load(path)
         with RunFolder.open(Path(path), write=True) as folder:
+            if folder.status == "finished":
+                return predictor
             dataset = predictor._data(folder, data, progress)
             session = Session.resume(folder, dataset, strategy, callbacks)
             predictor._dataset = dataset
@@ -235,7 +237,8 @@ class Predictor:
                     f"{folder.path}: the run is not finished, and the test rows stay sealed until "
                     f"it is: `polymix resume {folder.path}` goes on with it"
                 )
-            return evaluate_run(folder, self._data(folder, data or self._dataset, progress))
+            rows = self._data(folder, data or self._dataset, progress)
+            return evaluate_run(folder, rows, self._device())
 
     def linear_probe(
         self,
@@ -253,7 +256,7 @@ class Predictor:
             raise UsageError(f"--epochs {epochs}: a head is trained for one epoch at least")
         with RunFolder.open(self._path(), write=True) as folder:
             rows = self._data(folder, data or self._dataset, progress)
-            return linear_probe(folder, rows, epochs=epochs, callbacks=callbacks)
+            return linear_probe(folder, rows, self._device(), epochs=epochs, callbacks=callbacks)
 
     def predict_proba(
         self,
@@ -269,10 +272,10 @@ class Predictor:
         """
         with RunFolder.open(self._path()) as folder:
             model, schema = load_model(folder)
-        device = torch.device(self.device or "cpu")
         if isinstance(data, Dataset):
-            return predict_dataset(model, data, np.arange(len(data)), device)
-        return predict_arrays(model, schema, data, present, device)
+            data = on_schema(data, schema)
+            return predict_dataset(model, data, np.arange(len(data)), self._device())
+        return predict_arrays(model, schema, data, present, self._device())
 
     def predict(
         self,
@@ -290,6 +293,9 @@ class Predictor:
         return np.asarray(np.array(target.classes)[probabilities.argmax(1)])
 
     # Helpers.
+
+    def _device(self) -> torch.device:
+        return torch.device(self.device or default_device())
 
     def _path(self) -> Path:
         if self.path is None:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import select
-import signal
+import multiprocessing
 import subprocess
 import sys
 import time
-import warnings
 
 import pytest
 
@@ -36,31 +33,26 @@ def work(path):
     Predictor(path=path, device="cpu").fit(data, trials=TRIALS, strategy=strategy)
 
 
-def start(path):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # from 3.12, of forking with threads
-        child = os.fork()
-    if child == 0:  # pragma: no cover
-        try:
-            work(path)
-        except BaseException:
-            import traceback
+# A server without threads of its own, imports done: a fork of it starts at once and cannot hang.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["polymix.predictor", "polymix.testing.toys"])
 
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
+
+def start(path):
+    child = FORKS.Process(target=work, args=(path,), daemon=True)
+    child.start()
     return child
 
 
 def finish(child, seconds):
     """Whether the process came to its end by itself within this time; killed otherwise."""
-    handle = os.pidfd_open(child)
-    ended = bool(select.select([handle], [], [], seconds)[0])
+    child.join(seconds)
+    ended = child.exitcode is not None
     if not ended:
-        os.kill(child, signal.SIGKILL)
-    os.close(handle)
-    _, status = os.waitpid(child, 0)
-    assert not ended or os.waitstatus_to_exitcode(status) == 0
+        child.kill()
+        child.join()
+    assert not ended or child.exitcode == 0
+    child.close()
     return ended
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import select
 import signal
+from dataclasses import dataclass, fields, replace
 
-from polymix.records import Budget, Fidelity
+from polymix.genotype import Block
+from polymix.records import Budget, Fidelity, Proposal, Status
 from polymix.search.mixmas import MixMAS
 from polymix.search.workers import ProcessRunner
+from polymix.space.mix import MixGenotype
 from polymix.store import Ledger
 from polymix.testing import ToyAskTell, toy_dataset
 from polymix.testing.strategies import record_of
@@ -34,7 +37,41 @@ def run(strategy, data, folder, jobs):
 def test_two_processes_make_the_same_trials(tmp_path):
     data = toy_dataset(80, ("series", "table"))  # backbones one by one, candidates in stacks
     made = [run(ToyAskTell(cohorts=1), data, tmp_path / str(jobs), jobs) for jobs in (1, 2)]
-    assert made[0] == made[1]
+    # Whoever is done first is written down first; nothing else may differ.
+    one, two = (replace(r, trials=tuple(sorted(r.trials, key=lambda t: t["key"]))) for r in made)
+    assert one == two
+
+
+def test_a_process_that_dies_is_a_failed_trial(tmp_path, monkeypatch):
+    data = toy_dataset(60, ("series",))
+    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
+        evaluator = Evaluator(data, metric_for(data.schema.target.task), ledger, tmp_path / "bank")
+        blocks = [Block.of("mlp"), Block.of("mlp", channels=3)]
+        asked = [
+            Proposal(MixGenotype.single("series", block), Fidelity(10, 1, 0)) for block in blocks
+        ]
+        groups = evaluator.groups(asked)
+        monkeypatch.setenv("POLYMIX_TEST_DIES", groups[1].keys[0])
+        with ProcessRunner(Dying(**vars_of(evaluator)), 1, 1, tmp_path / "ledger.sqlite") as runner:
+            ended = {g.keys[0]: d[0][0] for g, d in runner.run(groups, None, print, print)}
+    assert ended[groups[0].keys[0]].status is Status.DONE
+    dead = ended[groups[1].keys[0]]
+    assert dead.status is Status.FAILED
+    assert "the process died" in dead.error
+
+
+@dataclass
+class Dying(Evaluator):
+    """Takes its process down with one of the trials."""
+
+    def run(self, group, deadline=None, on_epoch=None):
+        if group.keys[0] == os.environ["POLYMIX_TEST_DIES"]:
+            os._exit(9)
+        return super().run(group, deadline, on_epoch)
+
+
+def vars_of(evaluator):
+    return {f.name: getattr(evaluator, f.name) for f in fields(evaluator)}
 
 
 def test_processes_do_not_outlive_the_one_that_asked(tmp_path):

@@ -61,6 +61,7 @@ class RowSource:
             (schema[name], torch.from_numpy(np.asarray(dataset.arrays[name])))
             for name in (names or schema.names)
         ]
+        self._places = {name: schema.index(name) for name in schema.names}
         self._present = None if dataset.present.all() else torch.from_numpy(dataset.present)
         self._targets = torch.from_numpy(dataset.targets)
 
@@ -72,14 +73,28 @@ class RowSource:
     def batch(self, rows: np.ndarray) -> Batch:
         """The batch of these rows, indices `(B,)` int64."""
         index = torch.from_numpy(rows)
+        present = None if self._present is None else self._present[index]
+        inputs = {}
+        for modality, array in self._columns:
+            raw = array[index]
+            if present is not None:
+                raw = blanked(raw, present[:, self._places[modality.name]])
+            inputs[modality.name] = convert(modality, raw, self._device)
         return Batch(
-            inputs={
-                modality.name: convert(modality, array[index], self._device)
-                for modality, array in self._columns
-            },
-            present=None if self._present is None else self._present[index].to(self._device),
+            inputs=inputs,
+            present=None if present is None else present.to(self._device),
             target=self._targets[index].to(self._device),
         )
+
+
+def blanked(raw: Tensor, present: Tensor) -> Tensor:
+    """Rows with those that are absent set to zero: what lies there may be NaN, and 0·NaN spreads.
+
+    Models put their absent-tokens in their place; zeros never reach an output.
+    """
+    return raw if bool(present.all()) else raw.masked_fill(
+        ~present.reshape(-1, *[1] * (raw.dim() - 1)), 0
+    )  # fmt: skip
 
 
 def convert(modality: Modality, raw: Tensor, device: torch.device) -> Tensor:
@@ -106,9 +121,10 @@ def new_rows(
     device: torch.device,
 ) -> Batch:
     """A batch of rows that are in no dataset: raw arrays `(B, *shape)`, `present` `(B, k)`."""
-    inputs = {
-        m.name: convert(m, torch.from_numpy(np.ascontiguousarray(arrays[m.name])), device)
-        for m in schema.modalities
-    }
-    mask = None if present.all() else torch.from_numpy(present).to(device)
+    there = torch.from_numpy(present)
+    inputs = {}
+    for column, modality in enumerate(schema.modalities):
+        raw = torch.from_numpy(np.ascontiguousarray(arrays[modality.name]))
+        inputs[modality.name] = convert(modality, blanked(raw, there[:, column]), device)
+    mask = None if present.all() else there.to(device)
     return Batch(inputs=inputs, present=mask, target=None)

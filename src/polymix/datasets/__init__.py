@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from polymix.data.dataset import Dataset
 from polymix.datasets.avmnist import AvMnist
 from polymix.datasets.builder import Builder, Progress
@@ -18,7 +20,7 @@ from polymix.datasets.cache import built, cache_folder, open_built
 from polymix.datasets.demo import Demo
 from polymix.datasets.mimic import Mimic
 from polymix.datasets.mmimdb import MmImdb
-from polymix.errors import UsageError, did_you_mean
+from polymix.errors import UsageError, describe, did_you_mean
 
 __all__ = [
     "DATASETS",
@@ -98,12 +100,26 @@ def open_dataset(
     """
     if name not in DATASETS:
         raise UsageError(f"no dataset '{name}': {did_you_mean(name, DATASETS)}")
+    return open_built(make_builder(name, {"seed": seed, **(options or {})}), raw, progress)
+
+
+def make_builder(name: str, options: Mapping[str, Any]) -> Builder:
+    """A dataset's builder with its settings.
+
+    Raises:
+        UsageError: no such setting, or a value that is not one; all problems at once.
+    """
     kind = DATASETS[name]
-    known = {field.name for field in dataclasses.fields(kind)} - {"seed"}
-    unknown = sorted(set(options or {}) - known)
-    if unknown:
+    known = {field.name for field in dataclasses.fields(kind)}
+    problems = [
+        f"dataset '{name}' has no setting '{key}': {did_you_mean(key, known)}"
+        for key in sorted(set(options) - known)
+    ]
+    if problems:
+        raise UsageError(problems)
+    try:
+        return TypeAdapter[Builder](kind).validate_python(dict(options))
+    except ValidationError as error:
         raise UsageError(
-            [f"dataset '{name}' has no setting '{u}': {did_you_mean(u, known)}" for u in unknown]
-        )
-    builder: Builder = kind(seed=seed, **(options or {}))
-    return open_built(builder, raw, progress)
+            [f"dataset '{name}': {describe(dict(p))}" for p in error.errors()]
+        ) from None

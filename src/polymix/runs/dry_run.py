@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from polymix.data.dataset import Dataset
-from polymix.errors import GenotypeError
+from polymix.errors import GenotypeError, UsageError
 from polymix.records import Budget, Fidelity, Proposal
 from polymix.search.bench import LocalRunner
 from polymix.search.config import RunConfig
 from polymix.search.driver import Driver
-from polymix.search.protocol import Strategy
+from polymix.search.protocol import OneShot, Strategy
 from polymix.store.ledger import Ledger
 from polymix.train.evaluate import Evaluator
 from polymix.train.metrics import metric_for
@@ -44,6 +44,8 @@ def dry_run(config: RunConfig, dataset: Dataset, strategy: Strategy) -> dict[str
         )
         driver.prepare(timed=True)
         probes = [_row(driver, p) for p in strategy.expected()]
+        if isinstance(strategy, OneShot):
+            raise UsageError(f"--dry-run: {strategy.name} finds what it trains only as it runs")
         winner = strategy.derive()[0]
         epoch = _row(driver, winner.at(Fidelity(len(dataset.split.train), 1, 0)))
     total = sum(row["seconds"] or 0.0 for row in probes)

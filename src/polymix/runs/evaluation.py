@@ -29,7 +29,7 @@ class _Scored:
     predictions: np.ndarray
 
 
-def evaluate_run(folder: RunFolder, dataset: Dataset) -> dict[str, Any]:
+def evaluate_run(folder: RunFolder, dataset: Dataset, device: torch.device) -> dict[str, Any]:
     """Score a run's model, and every finalist over its seeds, on the test rows.
 
     Returns:
@@ -46,7 +46,6 @@ def evaluate_run(folder: RunFolder, dataset: Dataset) -> dict[str, Any]:
     targets = dataset.targets[rows]
     task = dataset.schema.target.task
     model, _ = load_model(folder)
-    device = torch.device(config.device)
     predictions = predict_dataset(model, dataset, rows, device)
     asked = metric_for(task, config.metric)
     others = [m for m in METRICS.values() if task in m.tasks and m is not asked]
@@ -59,7 +58,7 @@ def evaluate_run(folder: RunFolder, dataset: Dataset) -> dict[str, Any]:
         "n": len(rows),
         "metric": asked.name,
         "metrics": metrics,
-        **_finalists(folder, config, dataset, rows, Referee(asked, targets)),
+        **_finalists(folder, config, dataset, device, Referee(asked, targets)),
     }
     folder.write_evaluation(result)
     return result
@@ -79,10 +78,11 @@ def _interval(interval: Interval) -> dict[str, Any]:
 
 
 def _finalists(
-    folder: RunFolder, config: RunConfig, dataset: Dataset, rows: np.ndarray, referee: Referee
+    folder: RunFolder, config: RunConfig, dataset: Dataset, device: torch.device, referee: Referee
 ) -> dict[str, Any]:
     """Every ranked finalist on the test rows, over its seeds, and what its own winner gained."""
     assert folder.metrics is not None
+    rows = dataset.split.test.open()
     listed = [f for f in folder.metrics["finalists"] if f["rank"] is not None]
     scored: dict[int, Sequence[_Scored]] = {}
     with Ledger.open(config.ledger or folder.ledger_path) as ledger:
@@ -91,7 +91,7 @@ def _finalists(
             metric=referee.metric,
             memory=ledger,
             bank=folder.path / "bank",
-            device=torch.device(config.device),
+            device=device,
         )
         known = {t.key: t for t in ledger.trials()}
         for finalist in listed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,31 @@ def load_model(folder: RunFolder) -> tuple[Model, Schema]:
     shapes = {name: tuple(t.shape) for name, t in model.state_dict().items()}
     check_weights(model, folder.weights(shapes), Path(folder.path) / "model.safetensors")
     return model.eval(), schema
+
+
+def on_schema(dataset: Dataset, schema: Schema) -> Dataset:
+    """A dataset's rows, normalised as the model's training rows were.
+
+    Raises:
+        DataError: its modalities or its target are not the model's; all problems at once.
+    """
+    theirs = {m.name: (m.kind, m.shape, m.dtype) for m in dataset.schema.modalities}
+    problems = [
+        f"modality '{m.name}': {m.kind} of {m.shape} {m.dtype} expected, "
+        f"but '{dataset.name}' has {theirs.get(m.name, 'none')}"
+        for m in schema.modalities
+        if theirs.get(m.name) != (m.kind, m.shape, m.dtype)
+    ]
+    ours, given = schema.target, dataset.schema.target
+    if (ours.task, ours.classes) != (given.task, given.classes):
+        problems.append(
+            f"target: {ours.task} of {ours.classes} expected, "
+            f"but '{dataset.name}' has {given.task} of {given.classes}"
+        )
+    if problems:
+        raise DataError(problems)
+    order = [dataset.schema.index(name) for name in schema.names]
+    return replace(dataset, schema=schema, present=dataset.present[:, order])
 
 
 def predict_dataset(

@@ -52,13 +52,19 @@ def frozen_proposals(
 
 
 def linear_probe(
-    folder: RunFolder, dataset: Dataset, *, epochs: int = 10, callbacks: Sequence[Callback] = ()
+    folder: RunFolder,
+    dataset: Dataset,
+    device: torch.device | None = None,
+    *,
+    epochs: int = 10,
+    callbacks: Sequence[Callback] = (),
 ) -> dict[str, Any]:
     """Table III for a finished run: every fused finalist's encoders, frozen.
 
     Args:
         folder: open for writing; trials are kept in its ledger.
         dataset: the run's.
+        device: where models run; the CPU where not given.
         epochs: of each head.
         callbacks: are told of each trial.
 
@@ -76,7 +82,7 @@ def linear_probe(
     with Ledger.open(config.ledger or folder.ledger_path) as ledger:
         metric = metric_for(dataset.schema.target.task, config.metric)
         evaluator = Evaluator(
-            dataset, metric, ledger, folder.path / "bank", torch.device(config.device)
+            dataset, metric, ledger, folder.path / "bank", device or torch.device("cpu")
         )
         bench = Bench(
             evaluator, LocalRunner(evaluator), ledger, Clock(ledger, None), callbacks, lambda _: 0.0

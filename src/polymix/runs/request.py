@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from polymix import seeds
 from polymix.data.dataset import Dataset
-from polymix.datasets import DATASETS, Progress, open_dataset
+from polymix.datasets import DATASETS, Progress, make_builder, open_dataset
 from polymix.errors import GenotypeError, PolymixError, UsageError, did_you_mean
 from polymix.records import Budget
 from polymix.runs.session import check_device, default_device, default_threads
@@ -24,8 +26,10 @@ from polymix.search.driver import RANDOM_SHARE, Driver
 from polymix.search.protocol import Strategy
 from polymix.store.ledger import Ledger
 from polymix.train.evaluate import Evaluator
-from polymix.train.metrics import METRICS, metric_for
+from polymix.train.metrics import METRICS, Metric, metric_for
 from polymix.units import parse_duration
+
+MOST_SEED = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -173,6 +177,8 @@ class Request:
             ledger=self.ledger,
         )
         with problems.caught():
+            _check_metric(metric, dataset)
+        with problems.caught():
             _rehearse(config, dataset, strategy)
         problems.raise_any()
         return Plan(config, dataset, strategy)
@@ -188,6 +194,7 @@ class Request:
             raise UsageError(f"no dataset '{self.data}': {did_you_mean(self.data, DATASETS)}")
         if self.raw is not None and not Path(self.raw).is_dir():
             raise UsageError(f"--raw {self.raw}: no such folder")
+        make_builder(self.data, self.data_options)
 
     def _check_numbers(self) -> None:
         least = {"rows": 1, "trials": 1, "jobs": 1, "seed": 0}
@@ -197,6 +204,8 @@ class Request:
             for name in least
             if given[name] is not None and given[name] < least[name]
         ]
+        if self.seed > MOST_SEED:
+            problems.append(f"--seed {self.seed}: seed <= {MOST_SEED} must hold")
         if problems:
             raise UsageError(problems)
 
@@ -219,7 +228,7 @@ class Request:
 
     def _strategy(self) -> Strategy:
         if isinstance(self.strategy, Strategy):
-            return self.strategy
+            return self.strategy.fresh()
         return make_strategy(self.strategy, dict(self.options))
 
     def _device(self) -> str:
@@ -235,6 +244,22 @@ class Request:
             return self.data
         raw = None if self.raw is None else Path(self.raw)
         return open_dataset(self.data, raw=raw, options=self.data_options, progress=progress)
+
+
+def _check_metric(metric: Metric, dataset: Dataset) -> None:
+    """Raise a UsageError where the validation rows give the metric nothing to measure."""
+    targets = np.asarray(dataset.targets[dataset.split.val])
+    outputs = dataset.schema.target.outputs
+    rng = seeds.stream(0, "metric")
+    try:
+        value = metric(targets, rng.dirichlet(np.ones(max(outputs, 2)), len(targets))[:, :outputs])
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UsageError(
+            f"--metric {metric.name}: it is undefined on the validation rows of '{dataset.name}' "
+            "(a class may be missing there); choose another metric"
+        )
 
 
 def _ledger_of(path: str | Path) -> Path:
@@ -271,7 +296,7 @@ def _rehearse(config: RunConfig, dataset: Dataset, strategy: Strategy) -> None:
             evaluator=evaluator,
             runner=LocalRunner(evaluator),
             ledger=ledger,
-            strategy=strategy.model_copy(deep=True),
+            strategy=strategy.fresh(),
             budget=Budget(trials=config.trials),
             seed=config.seed,
             compare=config.compare,

@@ -94,6 +94,7 @@ class Session:
         """
         config = RunConfig.parse(dict(folder.config), str(folder.path / "config.yaml"))
         check_data(folder, dataset)
+        check_device(config.device)
         strategy = strategy or make_strategy(config.strategy, config.options)
         return cls(folder, config, dataset, strategy, callbacks)
 

@@ -15,7 +15,13 @@ from polymix.train.evaluate import Done, Evaluator, Group
 
 
 class Runner(AbstractContextManager["Runner"], Protocol):
-    """Runs groups: here, or in other processes."""
+    """Runs groups: here, or in other processes.
+
+    Attributes:
+        jobs: how many at the same time.
+    """
+
+    jobs: int
 
     def run(
         self,
@@ -23,8 +29,8 @@ class Runner(AbstractContextManager["Runner"], Protocol):
         deadline: float | None,
         on_epoch: Callable[[int, float], None],
         on_start: Callable[[Group], None],
-    ) -> Iterator[list[Done]]:
-        """The groups' results, in order, each as soon as it and those before it are done."""
+    ) -> Iterator[tuple[Group, list[Done]]]:
+        """Each group's results, as soon as it is done."""
 
 
 class LocalRunner(AbstractContextManager["LocalRunner"]):
@@ -33,6 +39,8 @@ class LocalRunner(AbstractContextManager["LocalRunner"]):
     Args:
         evaluator: does the work.
     """
+
+    jobs = 1
 
     def __init__(self, evaluator: Evaluator) -> None:
         self.evaluator = evaluator
@@ -46,11 +54,11 @@ class LocalRunner(AbstractContextManager["LocalRunner"]):
         deadline: float | None,
         on_epoch: Callable[[int, float], None],
         on_start: Callable[[Group], None],
-    ) -> Iterator[list[Done]]:
+    ) -> Iterator[tuple[Group, list[Done]]]:
         """See `Runner`."""
         for group in groups:
             on_start(group)
-            yield self.evaluator.run(group, deadline, on_epoch)
+            yield group, self.evaluator.run(group, deadline, on_epoch)
 
 
 class Bench:
@@ -136,8 +144,7 @@ class Bench:
             for callback in self.callbacks:
                 callback.on_epoch(epoch, current[0].fidelity.epochs, value)
 
-        results = self.runner.run(groups, deadline, on_epoch, begin)
-        yield from zip(groups, results, strict=True)
+        yield from self.runner.run(groups, deadline, on_epoch, begin)
 
     def _unrun(self, key: str, proposal: Proposal, role: Role, status: Status) -> Trial:
         trial = Trial(proposal, key, status, None, Cost(0, 0))

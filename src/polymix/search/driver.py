@@ -126,7 +126,7 @@ class Driver:
             rows=len(self.evaluator.dataset.split.train),
             seed=self.seed,
             metric=self.evaluator.metric.name,
-            seconds=None if limit is None else limit * SEARCH_SHARE * own,
+            seconds=None if limit is None else limit * SEARCH_SHARE * own * self.runner.jobs,
             trials=self._own_trials(),
             cost=self.evaluator.cost,
             difference=self.referee.difference,
@@ -202,6 +202,7 @@ class Driver:
         while True:
             stop = self.ledger.decision("search: last cohort")
             if stop is not None and asked >= stop:
+                self.note("the search was cut short by --time-limit")
                 break
             cohort = list(strategy.ask())
             if not cohort:
@@ -226,7 +227,6 @@ class Driver:
             # What is replayed was in time when it was made: only fresh trials can end the search.
             if self._over(deadline) and self.bench.fresh > before and stop is None:
                 self.decide("search: last cohort", asked)
-                self.note("the search was cut short by --time-limit")
         if trials and not any(t.usable for t in trials):
             said = sorted({t.error for t in trials if t.error})[:3]
             if said:

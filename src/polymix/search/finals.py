@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -58,12 +59,14 @@ class Finals:
                     # down to what is left, and it gets a little more if that was nothing.
                     grace = max(5.0, 0.05 * (driver.clock.limit or 0.0))
                     deadline = max(deadline, time.monotonic() + grace)
+                before = driver.bench.fresh
                 cohort = [self._at(finalist, driver.seed + repeat) for finalist in part]
                 roles = [finalist.roles[0] for finalist in part]
                 trials = driver.bench.evaluate(cohort, roles, deadline)
                 for finalist, trial in zip(part, trials, strict=True):
                     finalist.trials.append(trial)
-                if any(f.scored for f in self.finalists):
+                # What is replayed was published when it was made.
+                if driver.bench.fresh > before and any(f.scored for f in self.finalists):
                     yield self.standings()
 
     def _at(self, finalist: Finalist, seed: int) -> Proposal:
@@ -136,6 +139,7 @@ class Finals:
     def _timed(self, remaining: float, seeds: int, epochs: int, rows: int) -> dict[str, Any]:
         """What fits the time that is left: fewer epochs first, then seeds, then rows."""
         seconds = max(0.0, remaining * 0.97 - 2.0) / MARGIN
+        seconds *= min(self.driver.runner.jobs, len(self.finalists))
         epoch = sum(self._epoch_seconds(f, rows) for f in self.finalists)
         for count in range(seeds, 0, -1):
             fitting = int(seconds / (count * max(epoch, 1e-9)))
@@ -152,15 +156,19 @@ class Finals:
         proposal = finalist.proposal.at(Fidelity(rows, 1, 0))
         return self.driver.predict(proposal) * self._factor(proposal.genotype)
 
+    def _steps(self, proposal: Proposal) -> int:
+        fidelity, there = proposal.fidelity, len(self.driver.evaluator.dataset.split.train)
+        return fidelity.epochs * math.ceil(min(fidelity.rows, there) / proposal.recipe.batch_size)
+
     def _factor(self, genotype: Genotype) -> float:
         """Measured over predicted, of the same genotype, else the largest of its encoders."""
         factors: dict[Genotype, float] = {}
         for trial in self.trials:
             expected = self.driver.predict(trial.proposal)
             if trial.cost.steps and expected and trial.score:
-                # A stopped trial did fewer epochs than its proposal says.
-                share = len(trial.curve) / trial.proposal.fidelity.epochs
-                factors[trial.proposal.genotype] = trial.cost.wall_s / (expected * max(share, 0.1))
+                # A stopped trial took fewer steps than its proposal says.
+                share = trial.cost.steps / self._steps(trial.proposal)
+                factors[trial.proposal.genotype] = trial.cost.wall_s / (expected * share)
         if genotype in factors:
             return factors[genotype]
         if isinstance(genotype, MixGenotype):

@@ -94,6 +94,7 @@ class MixMAS(Strategy):
     _stage: int = PrivateAttr(default=0)
     _rung: int = PrivateAttr(default=0)
     _field: list[Genotype] = PrivateAttr(default_factory=list)
+    _ahead: dict[str, Any] = PrivateAttr(default_factory=dict)
     _reached: dict[tuple[Genotype, int], str] = PrivateAttr(default_factory=dict)
     _chosen: dict[str, Block] = PrivateAttr(default_factory=dict)
     _fusion: Fusion | None = PrivateAttr(default=None)
@@ -115,8 +116,9 @@ class MixMAS(Strategy):
     def setup(self, task: Task) -> None:
         """List the candidates, and fix the probes' fidelity (stage 1, Eq. 1)."""
         self._task = task
-        networks = [None if n == "none" else Block.of(n, self.preset) for n in self.networks]
-        self._space = MixSpace(self._candidates(), self.fusions, networks, self.loss)
+        names, fusions = dict.fromkeys(self.networks), list(dict.fromkeys(self.fusions))
+        networks = [None if n == "none" else Block.of(n, self.preset) for n in names]
+        self._space = MixSpace(self._candidates(), fusions, networks, self.loss)
         rows = min(self.sample_rows or sample_size(task.rows), task.rows)
         self._fidelity = self._affordable(Fidelity(rows, self.epochs, task.seed, self.sampler))
         self._chosen = {name: blocks[0] for name, blocks in self._space.encoders.items()}
@@ -257,7 +259,7 @@ class MixMAS(Strategy):
 
     def _fusion_probes(self) -> list[Genotype]:
         pairs = tuple(self._chosen.items())
-        return [self._fused(pairs, fusion, None) for fusion in self.fusions]
+        return [self._fused(pairs, fusion, None) for fusion in self._space.fusions]
 
     def _network_probes(self) -> list[Genotype]:
         assert self._fusion is not None
@@ -269,7 +271,10 @@ class MixMAS(Strategy):
         told = [(g, list(ts)) for g, ts in groupby(trials, key=lambda t: t.proposal.genotype)]
         contests = self._contests(told)
         if self._rung < len(self._rungs()) - 1:
-            self._field = [g for rivals in contests.values() for g in _better_half(rivals)]
+            halves = {name: _better_half(rivals) for name, rivals in contests.items()}
+            self._field = [g for half in halves.values() for g in half]
+            # Should the clock end the next rung before it began, this one has the last word.
+            self._ahead = {name: self._pick(rivals) for name, rivals in contests.items()}
             self._reached = {
                 (t.proposal.genotype, t.proposal.fidelity.seed): t.weights
                 for t in trials
@@ -278,7 +283,7 @@ class MixMAS(Strategy):
             self._rung += 1
             return
         for name, rivals in contests.items():
-            best = self._pick(rivals)
+            best = self._pick(rivals) or self._ahead.get(name)
             if best is None:
                 continue
             if self._stage == 0:
@@ -287,7 +292,7 @@ class MixMAS(Strategy):
                 self._fusion = best.fusion
             else:
                 self._network = best.network
-        self._reached = {}
+        self._reached, self._ahead = {}, {}
         self._rung = 0
         self._stage += 1
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -33,7 +33,8 @@ class Task:
         rows: number of training rows.
         seed: of the run.
         metric: the metric's name.
-        seconds: the strategy's share of the clock; none without a time limit.
+        seconds: the strategy's share of the clock, summed over the processes that train; none
+            without a time limit.
         trials: how many trials it may ask for; none without a limit.
         cost: parameters and FLOPs of a genotype trained by a recipe.
         difference: the 95% interval of the difference between the mean scores of two sets of
@@ -64,6 +65,10 @@ class Strategy(BaseModel):
 
     name: ClassVar[str]
     summary: ClassVar[str]
+
+    def fresh(self) -> Self:
+        """One with the same options that has not begun: an object serves any number of runs."""
+        return type(self).model_validate(self.model_dump())
 
     def setup(self, task: Task) -> None:  # noqa: ARG002
         """Begin. Called once, before anything else."""

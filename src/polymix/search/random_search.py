@@ -39,6 +39,14 @@ class RandomSearch(MixMAS):
         super().setup(task)
         self._rng = seeds.stream(task.seed, "random strategy")
 
+    def expected(self) -> list[Proposal]:
+        """The draws' price, each that of the space's first genotype."""
+        first = next(iter(self._space))
+        share = self._share(self.draws)
+        recipe = self._recipe()
+        count = min(self.draws, len(self._space))
+        return [Proposal(first, self._fidelity, recipe, stage="draws", share=share)] * count
+
     def ask(self) -> Sequence[Proposal]:
         """The next draws."""
         wanted = min(self.cohort, min(self.draws, len(self._space)) - len(self._drawn))

@@ -1,4 +1,4 @@
-"""Trials in several processes: each opens the data itself, and sends trials back in order."""
+"""Trials in several processes: each opens the data itself, and sends back what is done."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 
 from polymix.data.dataset import Dataset
 from polymix.data.split import SealedRows
+from polymix.records import Cost, Status, Trial
 from polymix.store.ledger import Ledger
 from polymix.train.evaluate import Done, Evaluator, Group
 
@@ -33,18 +35,21 @@ class ProcessRunner(AbstractContextManager["ProcessRunner"]):
     """
 
     def __init__(self, evaluator: Evaluator, jobs: int, threads: int, ledger: Path | str) -> None:
+        self.jobs = jobs
         self._setup = (_portable(evaluator), threads, ledger)
-        self._jobs = jobs
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> ProcessRunner:
-        self._pool = ProcessPoolExecutor(
-            self._jobs,
+        self._pool = self._make_pool()
+        return self
+
+    def _make_pool(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(
+            self.jobs,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_begin,
             initargs=self._setup,
         )
-        return self
 
     def __exit__(self, *error: object) -> None:
         if self._pool is not None:
@@ -60,15 +65,38 @@ class ProcessRunner(AbstractContextManager["ProcessRunner"]):
         deadline: float | None,
         on_epoch: Callable[[int, float], None],  # noqa: ARG002
         on_start: Callable[[Group], None],
-    ) -> Iterator[list[Done]]:
-        """See `Runner`; epochs are not told across processes."""
+    ) -> Iterator[tuple[Group, list[Done]]]:
+        """See `Runner`; epochs are not told across processes.
+
+        A process that dies (out of memory, most often) takes the whole pool with it. What was
+        unfinished is then tried one by one, and what breaks the pool again is a failed trial.
+        """
         assert self._pool is not None
-        waiting: list[tuple[Group, Future[list[Done]]]] = [
-            (group, self._pool.submit(_run, group, deadline)) for group in groups
-        ]
-        for group, future in waiting:
+        for group in groups:
             on_start(group)
-            yield future.result()
+        waiting = {self._pool.submit(_run, group, deadline): group for group in groups}
+        unfinished: list[Group] = []
+        for future in as_completed(waiting):
+            try:
+                yield waiting[future], future.result()
+            except BrokenProcessPool:
+                unfinished.append(waiting[future])
+        for group in unfinished:
+            yield group, self._alone(group, deadline)
+
+    def _alone(self, group: Group, deadline: float | None) -> list[Done]:
+        assert self._pool is not None
+        self._pool.shutdown(cancel_futures=True)
+        self._pool = self._make_pool()
+        try:
+            return self._pool.submit(_run, group, deadline).result()
+        except BrokenProcessPool:
+            self._pool = self._make_pool()
+            said = "the process died: out of memory, most likely"
+            return [
+                (Trial(p, k, Status.FAILED, None, Cost(0, 0), error=said), None)
+                for p, k in zip(group.proposals, group.keys, strict=True)
+            ]
 
 
 def _portable(evaluator: Evaluator) -> Evaluator:

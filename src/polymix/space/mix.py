@@ -6,15 +6,17 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from polymix import seeds
 from polymix.errors import GenotypeError
 from polymix.genotype import Block, Genotype
 
 Fusion = Literal["concat", "mean", "max"]
+Part = TypeVar("Part")
 
 
 class Loss(BaseModel):
@@ -154,14 +156,22 @@ class MixSpace:
         )
 
     def sample(self, rng: np.random.Generator) -> MixGenotype:
-        """One genotype, drawn uniformly."""
-        pairs = tuple(
-            (name, blocks[int(rng.integers(len(blocks)))]) for name, blocks in self.encoders.items()
-        )
+        """One genotype, drawn uniformly.
+
+        Each part is the candidate whose hash with the draw is largest (rendezvous hashing), so
+        that one more candidate changes only the draws that it wins: what a search has tried
+        before stays known to the next one.
+        """
+        draw = int(rng.integers(2**63))
+
+        def largest(slot: str, candidates: Sequence[Part]) -> Part:
+            return max(candidates, key=lambda c: seeds.derive(draw, slot, repr(c)))
+
+        pairs = tuple((name, largest(name, blocks)) for name, blocks in self.encoders.items())
         if len(pairs) == 1:
             return MixGenotype(encoders=pairs)
-        fusion = self.fusions[int(rng.integers(len(self.fusions)))]
-        network = self.networks[int(rng.integers(len(self.networks)))]
+        fusion = largest(" fusion", self.fusions)
+        network = largest(" network", self.networks)
         return MixGenotype(encoders=pairs, fusion=fusion, network=network, loss=self.loss)
 
     def mutate(self, genotype: MixGenotype, rng: np.random.Generator) -> MixGenotype:

@@ -115,8 +115,8 @@ class Ledger:
             if found is None:
                 continue
             row_there, kept = found
-            if row_there["status"] not in (Status.DONE, Status.FAILED):
-                continue  # what another run's clock left unfinished says nothing here
+            if row_there["status"] != Status.DONE:
+                continue  # what another run's clock or memory did not allow says nothing here
             columns = {name: row_there[name] for name in row_there if name != "id"}
             columns |= {"origin": REUSED, "role": role.value, "stage": clean(proposal.stage)}
             with self._database.write() as connection:

@@ -274,8 +274,9 @@ class Evaluator:
             return {name: before[name] + now[name] for name in now}
 
         def save(tensors: Mapping[str, Tensor], meta: dict[str, Any]) -> None:
-            if time.monotonic() - start > self.checkpoint_after:
-                self.memory.save_checkpoint(group.name, tensors, {**meta, **spent()})
+            so_far = spent()
+            if so_far["wall"] > self.checkpoint_after:
+                self.memory.save_checkpoint(group.name, tensors, {**meta, **so_far})
 
         rows = self.sample(first.fidelity).rows
         job = Job(
@@ -288,6 +289,7 @@ class Evaluator:
             recipe=first.recipe,
             fidelity=first.fidelity,
             name=first.genotype.digest,
+            modalities=tuple(models[0].wants),
             keep=any(p.keep for p in group.proposals),
             deadline=deadline,
             save=save,

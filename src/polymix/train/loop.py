@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +55,7 @@ class Job:
         recipe: how to train.
         fidelity: how long, from which seed.
         name: names this job's dropout stream.
+        modalities: those that the model reads; modality dropout is among them.
         keep: whether the best epoch's weights are wanted.
         deadline: on `time.monotonic`'s clock; none for no limit.
         save: called with tensors and meta after each epoch, once it is worth it.
@@ -70,6 +71,7 @@ class Job:
     recipe: Recipe
     fidelity: Fidelity
     name: str
+    modalities: Sequence[str] = ()
     keep: bool = False
     deadline: float | None = None
     save: Callable[[Mapping[str, Tensor], dict[str, Any]], None] | None = None
@@ -146,10 +148,12 @@ class Trainer:
         size, hidden = job.recipe.batch_size, None
         if job.recipe.modality_dropout:
             rng = seeds.stream(job.fidelity.seed, "hide", self.epoch)
-            columns = len(job.objective.columns)
-            hidden = rng.random((len(order), columns)) < job.recipe.modality_dropout
-            # Never a row's last modality: one of them, at random, always stays.
-            hidden[np.arange(len(order)), rng.integers(columns, size=len(order))] = False
+            used = [job.objective.columns[name] for name in job.modalities or job.objective.columns]
+            drawn = rng.random((len(order), len(used))) < job.recipe.modality_dropout
+            # Never a row's last modality: one of those used, at random, always stays.
+            drawn[np.arange(len(order)), rng.integers(len(used), size=len(order))] = False
+            hidden = np.zeros((len(order), len(job.objective.columns)), bool)
+            hidden[:, used] = drawn
         for start in range(0, len(order), size):
             part = slice(start, start + size)
             yield order[part], None if hidden is None else hidden[part]
