@@ -85,8 +85,9 @@ class Standings:
 def stand(finalists: Sequence[Finalist], referee: Referee) -> Standings:
     """Rank finalists on validation rows, and choose.
 
-    Only rounds that every finalist finished are compared, if there is one. Of those that tie
-    with the best, the one with the fewest FLOPs is chosen, and of its seeds the best.
+    A finalist counts with every seed it finished, once all have finished one; two are compared on
+    the seeds that both have. Of those that tie with the best, the one with the fewest FLOPs is
+    chosen, and of its seeds the best.
     """
     runs = {id(f): _compared(f, finalists) for f in finalists}
     scored = [f for f in finalists if runs[id(f)]]
@@ -118,13 +119,13 @@ def stand(finalists: Sequence[Finalist], referee: Referee) -> Standings:
 
 
 def _compared(finalist: Finalist, finalists: Sequence[Finalist]) -> list[Trial]:
-    """The trials of the rounds that all finished; else whatever has a score."""
-    rounds = min(
-        (sum(t.status is Status.DONE for t in f.trials) for f in finalists if _alive(f)),
-        default=0,
-    )
-    done = [t for t in finalist.trials if t.status is Status.DONE and t.usable]
-    return done[:rounds] if rounds else finalist.scored[:1]
+    """The seeds it finished, where every one finished some; else whatever has a score."""
+    done = {
+        id(f): [t for t in f.trials if t.status is Status.DONE and t.usable] for f in finalists
+    }
+    if all(done[id(f)] for f in finalists if _alive(f)):
+        return done[id(finalist)]
+    return finalist.scored[:1]
 
 
 def _alive(finalist: Finalist) -> bool:
