@@ -9,6 +9,7 @@ from polymix.search import STRATEGIES
 from polymix.search.m2_mixer import M2Mixer
 from polymix.search.mixmas import MixMAS
 from polymix.search.random_search import RandomSearch
+from polymix.space.mfas import MFASSpace
 from polymix.space.mix import MixSpace
 from polymix.testing import SpaceContract, StrategyContract, ToyAskTell, ToyOneShot, toy_dataset
 
@@ -98,3 +99,13 @@ class TestMixSpaceOfOneModality(SpaceContract):
 class TestMixSpaceOfOneGenotype(SpaceContract):
     def make(self):
         return MixSpace({"a": [Block.of("mlp")]}, [], [])
+
+
+class TestMFASSpace(SpaceContract):
+    def make(self):
+        return MFASSpace({"a": Block.of("mlp"), "b": Block.of("mlp")}, [2, 1], length=3)
+
+
+class TestMFASSpaceOfOneGenotype(SpaceContract):
+    def make(self):
+        return MFASSpace({"a": Block.of("mlp")}, [1], ["relu"], length=1)
