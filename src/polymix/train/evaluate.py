@@ -26,13 +26,14 @@ from polymix.data.schema import Schema
 from polymix.errors import GenotypeError, PolymixError
 from polymix.genotype import Genotype
 from polymix.nn.build import build_seeded, stack_key, versions
-from polymix.nn.model import Model, blank
+from polymix.nn.model import Model, Moments, blank
 from polymix.nn.tokens import resize_tokens
 from polymix.records import Cost, Fidelity, Proposal, Recipe, Score, Status, Trial
 from polymix.train.feature_bank import FeatureBank
 from polymix.train.learner import Learner, SingleLearner, StackLearner
 from polymix.train.loop import Job, Trainer
 from polymix.train.metrics import Metric
+from polymix.train.moments import moments_of
 from polymix.train.objective import Objective
 from polymix.train.uncertainty import uncertainty
 
@@ -89,6 +90,7 @@ class Evaluator:
     checkpoint_after: float = 60.0
 
     def __post_init__(self) -> None:
+        self._bank = FeatureBank(self.bank, self.dataset, self.device)
         self._costs: dict[str, Cost] = {}
         self._fusing: dict[str, int] = {}
         self._doubts: dict[int, np.ndarray] = {}
@@ -257,10 +259,14 @@ class Evaluator:
         frozen = first.recipe.frozen
         source: Source
         if frozen:
-            source = FeatureBank(self.bank, self.dataset, self.device).source(models[0])
+            banked = self._bank.source(models[0])
+            source, known = banked, banked.moments
         else:
             source = RowSource(self.dataset, self.device, list(models[0].encoders))
+            known = self._moments(models[0], source) if models[0].calibrated else None
         for model in models:
+            if known is not None:
+                model.calibrate(known)
             if frozen:
                 model.encoders = torch.nn.ModuleDict()
         learner: Learner = (
@@ -336,6 +342,14 @@ class Evaluator:
             done.append((trial, state))
         return done
 
+    def _moments(self, model: Model, source: Source) -> Moments:
+        """Of the features that untrained encoders, or those of `init`, give."""
+        train = self.dataset.split.train
+        columns = {name: self.dataset.schema.index(name) for name in model.encoders}
+        rows = train[:: max(1, len(train) // 1024)]
+        model.eval()
+        return moments_of(source, model.native, rows, columns)
+
     def model(self, proposal: Proposal) -> Model:
         """The model of a proposal before training: seeded weights, then `init`'s, in order."""
         schema = self.schema_for(proposal.recipe)
@@ -368,7 +382,8 @@ class Evaluator:
         for begin in range(0, len(seen), 256):
             inputs: Any = source.batch(seen[begin : begin + 256]).inputs
             for name, tokens in (inputs if frozen else model.encode(inputs)).items():
-                sums = [t.x.mean(1).sum(0) for t in tokens]
+                told = zip(model.absent[name], tokens, strict=True)  # type: ignore[call-overload]
+                sums = [absent.told(t.x).sum(0) for absent, t in told]
                 so_far = totals.setdefault(name, [torch.zeros_like(s) for s in sums])
                 totals[name] = [a + b for a, b in zip(so_far, sums, strict=True)]
         model.settle({name: [s / len(seen) for s in sums] for name, sums in totals.items()})
@@ -401,12 +416,13 @@ def count_cost(model: Model, schema: Schema) -> Cost:
 def count_fusing(model: Model, schema: Schema) -> int:
     """FLOPs of one row's pass through a model's second half, on features as the bank has them."""
     model.eval()
-    features = model.encode({name: blank(schema, name) for name in model.encoders})
+    features = model.native({name: blank(schema, name) for name in model.encoders})
     if model.pool is not None:
         features = {
             name: [t._replace(x=resize_tokens(t.x, model.pool)) for t in tokens]
             for name, tokens in features.items()
         }
+    packed = model.pack(features)
     with FlopCounterMode(display=False) as counter:
-        model.fuse(features, None)
+        model.fuse(packed, None)
     return int(counter.get_total_flops())

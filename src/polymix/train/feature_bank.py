@@ -11,7 +11,7 @@ import hashlib
 import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +23,15 @@ from polymix.data.batch import Batch, RowSource
 from polymix.data.dataset import Dataset
 from polymix.errors import DataError
 from polymix.nn.encoder import Encoder, StackEncoder
-from polymix.nn.model import Model
+from polymix.nn.model import Features, Model, Moments
 from polymix.nn.tokens import Tokens, resize_tokens
+from polymix.train.moments import moments_of
+
+Pack = Callable[[Features], Features]
 
 CHUNK = 512
+PACKED = 2**30
+"""Bytes of packed features that are kept in memory; what is more is packed batch by batch."""
 
 
 class FeatureBank:
@@ -44,21 +49,54 @@ class FeatureBank:
         self._rows = np.sort(np.concatenate([split.train, split.val]))
         self._slots = np.full(len(dataset), -1, np.int64)
         self._slots[self._rows] = np.arange(len(self._rows))
+        self._last: tuple[object, BankSource] | None = None
 
     def source(self, model: Model) -> BankSource:
-        """Batches of the features that a model's `fuse` reads, computing what is not there."""
-        features = {
-            name: self._features(name, encoder, model.wants[name], model.pool)
+        """Batches of what a model's `fuse` reads, computing what is not there.
+
+        A model that wants it is calibrated on all training rows. The last source is kept: a
+        search asks for the same features again and again.
+        """
+        paths = {
+            name: self._paths(name, encoder, model.wants[name], model.pool)
             for name, encoder in model.encoders.items()
         }
-        return BankSource(self.dataset, features, self._slots, self.device)
+        key = (type(model), tuple(path for each in paths.values() for path in each))
+        if self._last is None or self._last[0] != key or not all(p.is_file() for p in key[1]):
+            self._last = None  # two packed sources need not fit into memory
+            features = {
+                name: self._features(name, encoder, model.wants[name], model.pool, paths[name])
+                for name, encoder in model.encoders.items()
+            }
+            made = BankSource(self.dataset, features, self._slots, self.device)
+            if model.calibrated:
+                columns = {name: self.dataset.schema.index(name) for name in paths}
+                made.moments = moments_of(made, lambda f: f, self.dataset.split.train, columns)
+                model.calibrate(made.moments)  # `pack` standardises by them
+            if type(model).pack is not Model.pack:
+                made.pack(model.pack)
+            self._last = key, made
+        source = self._last[1]
+        if source.moments is not None:
+            model.calibrate(source.moments)
+        return source
 
-    def _features(
+    def _paths(
         self, name: str, encoder: torch.nn.Module, wanted: Sequence[int], pool: int | None
-    ) -> list[tuple[np.ndarray, tuple[int, int] | None]]:
+    ) -> list[Path]:
         assert isinstance(encoder, Encoder)
         key = encoder_digest(self.dataset, name, encoder)
-        paths = [self.folder / f"{name}-{key}-{i}-{pool or 'all'}.npy" for i in wanted]
+        return [self.folder / f"{name}-{key}-{i}-{pool or 'all'}.npy" for i in wanted]
+
+    def _features(
+        self,
+        name: str,
+        encoder: torch.nn.Module,
+        wanted: Sequence[int],
+        pool: int | None,
+        paths: Sequence[Path],
+    ) -> list[tuple[np.ndarray, tuple[int, int] | None]]:
+        assert isinstance(encoder, Encoder)
         grids = self._grids(name, encoder, wanted)
         missing = {i: p for i, p in zip(wanted, paths, strict=True) if not p.is_file()}
         if missing:
@@ -133,6 +171,9 @@ class BankSource:
         features: by modality, `(array (N', T, C), grid)` a feature.
         slots: each row's place in the arrays, `(N,)`.
         device: where batches go.
+
+    Attributes:
+        moments: of the features over training rows, where a model wants them.
     """
 
     def __init__(
@@ -146,6 +187,8 @@ class BankSource:
             name: [(torch.from_numpy(a), g) for a, g in arrays] for name, arrays in features.items()
         }
         self._slots, self._device = slots, device
+        self._pack: Pack | None = None
+        self.moments: Moments | None = None
         self._present = None if dataset.present.all() else torch.from_numpy(dataset.present)
         self._targets = torch.from_numpy(dataset.targets)
 
@@ -161,15 +204,37 @@ class BankSource:
             raise DataError("the feature bank holds no test rows")
         slots = torch.from_numpy(places)
         index = torch.from_numpy(rows)
+        return Batch(
+            inputs=self._inputs(slots),
+            present=None if self._present is None else self._present[index].to(self._device),
+            target=self._targets[index].to(self._device),
+        )
+
+    def _inputs(self, slots: Tensor) -> Features:
         inputs = {
             name: [Tokens(self._convert(array[slots]), grid) for array, grid in arrays]
             for name, arrays in self._features.items()
         }
-        return Batch(
-            inputs=inputs,
-            present=None if self._present is None else self._present[index].to(self._device),
-            target=self._targets[index].to(self._device),
-        )
+        return self._pack(inputs) if self._pack else inputs
+
+    @torch.no_grad()
+    def pack(self, pack: Pack, limit: int = PACKED) -> None:
+        """Give what a model's `pack` makes of the features: made once, where it fits `limit`."""
+        count = len(next(iter(self._features.values()))[0][0])
+        wide = sum(t.x[0].nbytes for ts in pack(self._inputs(torch.arange(1))).values() for t in ts)
+        if wide * count > limit:
+            self._pack = pack
+            return
+        whole: dict[str, list[tuple[Tensor, tuple[int, int] | None]]] = {}
+        for start in range(0, count, CHUNK):
+            slots = torch.arange(start, min(start + CHUNK, count))
+            for name, tokens in pack(self._inputs(slots)).items():
+                for k, (x, grid) in enumerate(tokens):
+                    arrays = whole.setdefault(name, [])
+                    if len(arrays) <= k:
+                        arrays.append((x.new_empty((count, *x.shape[1:])), grid))
+                    arrays[k][0][start : start + len(slots)] = x
+        self._features = whole
 
     def _convert(self, raw: Tensor) -> Tensor:
         return raw.to(self._device).to(torch.get_default_dtype())
