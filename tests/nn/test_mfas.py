@@ -8,8 +8,10 @@ import torch
 
 from polymix import seeds
 from polymix.data.batch import Batch, RowSource
+from polymix.data.schema import Kind, Modality
 from polymix.errors import GenotypeError
 from polymix.genotype import Block
+from polymix.nn import catalog
 from polymix.nn.build import build_seeded, stack_key, versions
 from polymix.nn.tokens import Tokens
 from polymix.records import Recipe
@@ -153,6 +155,23 @@ def source_mean(source, name, model):
     for i, (mean, _) in enumerate(source.moments[name]):
         table[i, : len(mean)] = mean
     return table.tolist()
+
+
+def test_the_papers_backbones():
+    """Three stages for the image, five for the spectrogram, and two layers for text."""
+    image = Modality(name="i", kind=Kind.IMAGE, shape=(1, 28, 28), dtype="uint8")
+    sound = Modality(name="s", kind=Kind.AUDIO, shape=(1, 112, 112), dtype="uint8")
+    words = Modality(name="w", kind=Kind.FEATURES, shape=(300,), dtype="float32")
+    made = [catalog.make_encoder(Block.of("lenet"), m) for m in (image, sound)]
+    assert [e.widths for e in made] == [(8, 16, 32), (8, 16, 32, 64, 128)]
+    grids = [t.grid for t in made[1].features(torch.zeros(1, 1, 112, 112))]
+    assert grids == [(112, 112), (56, 56), (28, 28), (14, 14), (7, 7)]
+    maxout = catalog.make_encoder(Block.of("maxout", channels=4), words)
+    x = torch.randn(3, 300)
+    with torch.no_grad():
+        pieces = maxout.layers[0](x)
+        first, _ = maxout.features(x)
+    torch.testing.assert_close(first.x[:, 0], torch.maximum(pieces[:, :4], pieces[:, 4:]))
 
 
 @pytest.mark.parametrize("names", [("image", "series"), ("image", "series", "table")])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -91,8 +91,9 @@ class Evaluator:
 
     def __post_init__(self) -> None:
         self._bank = FeatureBank(self.bank, self.dataset, self.device)
-        self._costs: dict[str, Cost] = {}
-        self._fusing: dict[str, int] = {}
+        self._encoders: dict[str, str] = {}
+        self._costs: dict[Hashable, Cost] = {}
+        self._fusing: dict[Hashable, int] = {}
         self._doubts: dict[int, np.ndarray] = {}
         self._data_key = json.dumps(
             {
@@ -118,7 +119,7 @@ class Evaluator:
             "genotype": proposal.genotype.to_json(),
             "versions": versions(proposal.genotype),
             "fidelity": asdict(proposal.fidelity),
-            "recipe": asdict(proposal.recipe),
+            "recipe": _told(proposal.recipe),
             "init": proposal.init,
             "keep": proposal.keep,
         }
@@ -139,12 +140,18 @@ class Evaluator:
 
     def _backbones(self, proposal: Proposal) -> str:
         """What the encoders' weights are: stacked models read the same banked features."""
-        found = hashlib.sha256()
-        for digest in proposal.init:
+        return "".join(self._encoders_of(digest) for digest in proposal.init)
+
+    def _encoders_of(self, digest: str) -> str:
+        """What stands for the encoders among kept weights; nothing where there are none."""
+        if digest not in self._encoders:
+            found, count = hashlib.sha256(), 0
             for name, tensor in sorted(self.memory.weights(digest).items()):
                 if name.startswith("encoders."):
                     found.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-        return found.hexdigest()
+                    count += 1
+            self._encoders[digest] = found.hexdigest() if count else ""
+        return self._encoders[digest]
 
     def schema_for(self, recipe: Recipe) -> Schema:
         """The schema to build on: with modality dropout, any row may lack any modality."""
@@ -161,7 +168,7 @@ class Evaluator:
             GenotypeError: it cannot be built on this data.
         """
         schema = self.schema_for(recipe or Recipe())
-        where = f"{genotype.digest}{[m.optional for m in schema.modalities]}"
+        where = _shape(genotype, schema)
         if where not in self._costs:
             self._costs[where] = count_cost(build_seeded(genotype, schema, 0), schema)
         return self._costs[where]
@@ -175,7 +182,7 @@ class Evaluator:
         if not recipe.frozen:
             return self.cost(genotype, recipe).flops
         schema = self.schema_for(recipe)
-        where = f"{genotype.digest}{[m.optional for m in schema.modalities]}"
+        where = _shape(genotype, schema)
         if where not in self._fusing:
             self._fusing[where] = count_fusing(build_seeded(genotype, schema, 0), schema)
         return self._fusing[where]
@@ -270,7 +277,9 @@ class Evaluator:
             if frozen:
                 model.encoders = torch.nn.ModuleDict()
         learner: Learner = (
-            SingleLearner(models[0], frozen) if len(models) == 1 else StackLearner(models, frozen)
+            SingleLearner(models[0], frozen, first.recipe.thaw)
+            if len(models) == 1
+            else StackLearner(models, frozen)
         )
 
         before = {"cpu": 0.0, "wall": 0.0}
@@ -388,6 +397,18 @@ class Evaluator:
                 totals[name] = [a + b for a, b in zip(so_far, sums, strict=True)]
         model.settle({name: [s / len(seen) for s in sums] for name, sums in totals.items()})
         return {name: t.detach().clone() for name, t in model.state_dict().items()}
+
+
+def _shape(genotype: Genotype, schema: Schema) -> Hashable:
+    """Equal for genotypes of one cost: models that could be stacked differ in values alone."""
+    key = stack_key(genotype, schema)
+    same = genotype.digest if key is None else (type(genotype), key)
+    return same, tuple(m.optional for m in schema.modalities)
+
+
+def _told(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as the ledger's key has it: what came later is left out where it is not used."""
+    return {name: v for name, v in asdict(recipe).items() if name != "thaw" or v}
 
 
 def load_matching(model: torch.nn.Module, tensors: Mapping[str, Tensor]) -> None:
