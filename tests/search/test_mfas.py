@@ -302,6 +302,21 @@ def test_one_feature_a_modality(tmp_path):
     assert {g.layers for g in fused} == {(((0, 0), "relu"),), (((0, 0), "relu"),) * 2}
 
 
+def test_the_bank_tells_how_far_it_is(tmp_path):
+    told = []
+
+    class Told(Watch):
+        def on_features(self, modality, done, rows):
+            told.append((modality, done, rows))
+
+    data = toy_dataset(80, ("series", "table"))
+    strategy = MFAS(backbones={"series": "mlp"}, **TINY)
+    run_strategy(strategy, data, tmp_path, trials=20, callbacks=[Told()])
+    count = len(data.split.train) + len(data.split.val)
+    # Each backbone's features are computed once in the whole run.
+    assert told == [(n, d, count) for n in ("series", "table") for d in (0, count)]
+
+
 def test_a_cohort_is_one_computation(tmp_path):
     """Candidates of one length share a start, a bank and one stacked computation."""
     sizes = []

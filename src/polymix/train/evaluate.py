@@ -29,7 +29,7 @@ from polymix.nn.build import build_seeded, stack_key, versions
 from polymix.nn.model import Model, Moments, blank
 from polymix.nn.tokens import resize_tokens
 from polymix.records import Cost, Fidelity, Proposal, Recipe, Score, Status, Trial
-from polymix.train.feature_bank import FeatureBank
+from polymix.train.feature_bank import FeatureBank, Progress
 from polymix.train.learner import Learner, SingleLearner, StackLearner
 from polymix.train.loop import Job, Trainer
 from polymix.train.metrics import Metric
@@ -80,6 +80,7 @@ class Evaluator:
         bank: where the feature bank's files go.
         device: where models run.
         checkpoint_after: seconds after which an unfinished trial is kept at each epoch's end.
+        on_features: called while the bank computes features: the modality, rows done, rows.
     """
 
     dataset: Dataset
@@ -88,6 +89,7 @@ class Evaluator:
     bank: Path
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     checkpoint_after: float = 60.0
+    on_features: Progress | None = None
 
     def __post_init__(self) -> None:
         self._bank = FeatureBank(self.bank, self.dataset, self.device)
@@ -266,6 +268,7 @@ class Evaluator:
         frozen = first.recipe.frozen
         source: Source
         if frozen:
+            self._bank.progress = self.on_features
             banked = self._bank.source(models[0])
             source, known = banked, banked.moments
         else:

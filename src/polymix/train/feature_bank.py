@@ -1,7 +1,8 @@
 """The feature bank: the features of frozen encoders, computed once and memory-mapped.
 
 One file per (encoder's weights, data, feature, pooling): `(N, T, C)` float16, native channels,
-written in chunks beside its place and moved there when whole. Rows that lack the modality are
+written in chunks beside its place and moved there when whole. An extraction that was killed goes on
+from what it last noted (see `polymix.train.drafts`). Rows that lack the modality are
 never computed; models put their absent-tokens there. Test rows are never computed at all.
 """
 
@@ -9,14 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
 from torch import Tensor
 
 from polymix.data.batch import Batch, RowSource
@@ -25,8 +24,10 @@ from polymix.errors import DataError
 from polymix.nn.encoder import Encoder, StackEncoder
 from polymix.nn.model import Features, Model, Moments
 from polymix.nn.tokens import Tokens, resize_tokens
+from polymix.train.drafts import Drafts
 from polymix.train.moments import moments_of
 
+Progress = Callable[[str, int, int], None]
 Pack = Callable[[Features], Features]
 
 CHUNK = 512
@@ -41,10 +42,18 @@ class FeatureBank:
         folder: where files go.
         dataset: whose training and validation rows are computed.
         device: where encoders run.
+        progress: called with the modality, the rows done and how many there are, each chunk.
     """
 
-    def __init__(self, folder: Path, dataset: Dataset, device: torch.device) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        dataset: Dataset,
+        device: torch.device,
+        progress: Progress | None = None,
+    ) -> None:
         self.folder, self.dataset, self.device = folder, dataset, device
+        self.progress = progress
         split = dataset.split
         self._rows = np.sort(np.concatenate([split.train, split.val]))
         self._slots = np.full(len(dataset), -1, np.int64)
@@ -124,13 +133,16 @@ class FeatureBank:
         self.folder.mkdir(parents=True, exist_ok=True)
         source = RowSource(self.dataset, self.device, [name])
         column = self.dataset.schema.index(name)
-        drafts = [path.with_suffix(f".{os.getpid()}.draft") for path in paths]
-        arrays: list[np.memmap] = []
+        drafts = Drafts(paths)
         encoder.eval()
         try:
-            for start in range(0, len(self._rows), CHUNK):
+            begin = drafts.adopt(len(self._rows))
+            arrays = drafts.arrays
+            for start in range(begin, len(self._rows), CHUNK):
                 rows = self._rows[start : start + CHUNK]
                 slots = np.arange(start, start + len(rows))[self.dataset.present[rows, column]]
+                if self.progress:
+                    self.progress(name, start, len(self._rows))
                 if not len(slots):
                     continue
                 x = source.batch(self._rows[slots]).inputs[name]
@@ -140,21 +152,23 @@ class FeatureBank:
                     if len(arrays) <= k:
                         shape = (len(self._rows), *tokens.shape[1:])
                         self._check_room(2 * math.prod(shape))
-                        arrays.append(open_memmap(drafts[k], "w+", np.dtype(np.float16), shape))
+                        drafts.open(k, shape)
                     arrays[k][slots] = tokens.to(torch.float16).cpu().numpy()
+                drafts.note(start + len(rows))
             if not arrays:
                 raise DataError(f"no row has modality '{name}': its features cannot be computed")
-            for array, draft, path in zip(arrays, drafts, paths, strict=True):
-                array.flush()
-                draft.replace(path)
+            drafts.finish()
+            if self.progress:
+                self.progress(name, len(self._rows), len(self._rows))
         except OSError as error:
+            drafts.drop()
             raise DataError(
                 f"the feature bank in {self.folder} could not be written: {error}. "
                 "Free some space, or move the run folder, and resume"
             ) from None
-        finally:
-            for draft in drafts:
-                draft.unlink(missing_ok=True)
+        except Exception:  # whoever is killed, or interrupted, leaves what there is
+            drafts.drop()
+            raise
 
     def _check_room(self, needed: int) -> None:
         # A mapped file that outgrows the disk kills the process, so that it is asked beforehand.
