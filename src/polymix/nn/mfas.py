@@ -10,6 +10,8 @@ Source: Pérez-Rúa et al. 2019, section 3. Shapes: B batch, F features, C chann
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -129,34 +131,56 @@ class MFASModel(Model):
         return 1.0, dict.fromkeys(self.heads, 1.0)
 
     def _chosen(self, name: str, table: Tensor, present: Tensor | None, index: Tensor) -> Tensor:
-        """One feature of a table `(B, F, C)`, by its index `(1,)`: `(B, C)`."""
-        chosen = table.index_select(1, index)[:, 0]
+        """Features of a table `(B, F, C)`, by their indices `(L,)`: `(L, B, C)`."""
+        rows, count, channels = table.shape
+        # An embedding copies whole features, for a stack of models too; a gather goes one number
+        # at a time.
+        flat = table.transpose(0, 1).reshape(count, rows * channels)
+        chosen = functional.embedding(index, flat).reshape(-1, rows, channels)
         if present is None:
             return chosen
         token: Tensor = self.absent[name][0].token  # type: ignore[index]
-        return torch.where(
-            present[:, self.columns[name], None], chosen, token.index_select(0, index)
-        )
+        there = present[:, self.columns[name], None]
+        return torch.where(there, chosen, token.index_select(0, index)[:, None])
+
+    def _entering(self, features: Features, present: Tensor | None) -> Sequence[Tensor]:
+        """W_l [x_m; y_n] + b of every layer, `(B, width)` each.
+
+        All layers at once, and apart from W_l h_{l-1}: what does not depend on the layer below is
+        one product a modality, and is asked for no gradient with respect to the features.
+        """
+        total = torch.stack([linear.bias for linear in self._layers])[:, None]
+        start = 0
+        for m, name in enumerate(self.columns):
+            table = features[name][0].x
+            chosen = self._chosen(name, table, present, self.reads[:, m])
+            end = start + table.shape[2]
+            weights = torch.stack([linear.weight[:, start:end] for linear in self._layers])
+            total = total + chosen @ weights.transpose(1, 2)
+            start = end
+        return total.unbind(0)
+
+    @property
+    def _layers(self) -> list[nn.Linear]:
+        return [linear for linear in self.fusion if isinstance(linear, nn.Linear)]
 
     def fuse(self, features: Features, present: Tensor | None) -> Output:
         """Tables, and presence by modality `(B, k)`, none where all are there, to outputs."""
-        tables = {name: features[name][0].x for name in self.columns}
-        hidden: list[Tensor] = []
-        for number, linear in enumerate(self.fusion):
-            read = [
-                self._chosen(name, table, present, self.reads[number, m : m + 1])
-                for m, (name, table) in enumerate(tables.items())
-            ]
-            z = linear(torch.cat([*read, *hidden], 1))  # Eq. (1)
+        hidden: Tensor | None = None
+        for number, z in enumerate(self._entering(features, present)):
+            if hidden is not None:
+                before = self._layers[number].weight[:, -hidden.shape[-1] :]
+                z = z + functional.linear(hidden, before)  # Eq. (1)
             # ReLU and leaky ReLU are one function of two slopes.
-            kinked = torch.maximum(z, self.slopes[number] * z)
-            hidden = [torch.where(self.smooth[number], torch.sigmoid(z), kinked)]
+            slope = torch.where(z.detach() > 0, torch.ones_like(z), self.slopes[number])
+            hidden = torch.where(self.smooth[number], torch.sigmoid(z), slope * z)
         (classify,) = self.classify.values()
         unimodal = {}
         for name, head in self.heads.items():
-            last = torch.tensor([tables[name].shape[1] - 1], device=tables[name].device)
-            unimodal[name] = head(self._chosen(name, tables[name], present, last))
-        return Output(classify(hidden[0]), unimodal)
+            table = features[name][0].x
+            last = torch.tensor([table.shape[1] - 1], device=table.device)
+            unimodal[name] = head(self._chosen(name, table, present, last)[0])
+        return Output(classify(hidden), unimodal)
 
 
 def _backbones(genotype: MFASGenotype, schema: Schema) -> dict[str, Encoder]:
