@@ -75,6 +75,10 @@ class ConsoleProgress(Callback):
         self._what = f"{proposal.stage}: {proposal.genotype}"[:60]
         self._update(what=escape(self._what))
 
+    def on_features(self, modality: str, done: int, rows: int) -> None:
+        """The feature bank computed so many rows."""
+        self._update(what=escape(f"features of {modality}: {done}/{rows} rows"))
+
     def on_epoch(self, epoch: int, epochs: int, value: float) -> None:
         """The trial finished an epoch."""
         self._update(what=escape(f"{self._what} epoch {epoch + 1}/{epochs} {value:.4f}"))

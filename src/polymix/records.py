@@ -55,6 +55,8 @@ class Recipe:
         patience: stop after so many epochs without a lower validation loss; 0 never stops.
         modality_dropout: probability that a row's modality is hidden in training (never its last).
         frozen: encoders stay as their initial weights are, and their features come from the bank.
+        thaw: epochs at the start in which encoders stay as they are; then all is trained. For new
+            heads on trained backbones, which their first gradients would spoil.
     """
 
     lr: float = 1e-3
@@ -66,12 +68,15 @@ class Recipe:
     patience: int = 0
     modality_dropout: float = 0.0
     frozen: bool = False
+    thaw: int = 0
 
     def __post_init__(self) -> None:
         if not (self.lr > 0 and self.batch_size >= 1 and 0 <= self.modality_dropout < 1):
             raise UsageError(
                 f"lr > 0, batch_size >= 1 and 0 <= modality_dropout < 1 must hold, but got {self}"
             )
+        if self.thaw < 0 or (self.thaw and self.frozen):
+            raise UsageError(f"thaw >= 0, and 0 where frozen, must hold, but got {self}")
 
 
 class Role(StrEnum):

@@ -7,8 +7,10 @@ import pytest
 from polymix.genotype import Block
 from polymix.search import STRATEGIES
 from polymix.search.m2_mixer import M2Mixer
+from polymix.search.mfas import MFAS
 from polymix.search.mixmas import MixMAS
 from polymix.search.random_search import RandomSearch
+from polymix.space.mfas import MFASSpace
 from polymix.space.mix import MixSpace
 from polymix.testing import SpaceContract, StrategyContract, ToyAskTell, ToyOneShot, toy_dataset
 
@@ -52,6 +54,35 @@ class TestRandomSearch(StrategyContract):
         return RandomSearch(draws=4, cohort=2, encoders=["mlp", "mlp-mixer"], **QUICK)
 
 
+TINY_MFAS = {
+    "activations": ["relu"], "length": 2, "iterations": 2, "samples": 2, "width": 6,
+    "backbone_epochs": 2, "epochs": 1, "top": 2, "full_width": 8, "full_epochs": 2, "thaw": 1,
+    "batch_size": 32,
+}  # fmt: skip
+
+
+class TestMFAS(StrategyContract):
+    """Two backbones, six networks of one layer, then two a step; some rows lack the table."""
+
+    trials = 24
+    kills = (3,)
+
+    def make(self):
+        return MFAS(backbones={"series": "mlp"}, **TINY_MFAS)
+
+
+class TestMFASOfThreeModalities(StrategyContract):
+    trials = 14
+    kills = (2,)
+
+    @pytest.fixture
+    def dataset(self):
+        return toy_dataset(70)
+
+    def make(self):
+        return MFAS(**TINY_MFAS)
+
+
 class TestToyAskTell(StrategyContract):
     trials = 22
     kills = (2,)
@@ -80,7 +111,7 @@ class TestToyOneShot(StrategyContract):
 
 
 def test_every_strategy_is_checked():
-    contracts = [MixMAS(), M2Mixer(), RandomSearch()]
+    contracts = [MixMAS(), M2Mixer(), MFAS(), RandomSearch()]
     assert {type(strategy) for strategy in contracts} == set(STRATEGIES.values())
 
 
@@ -98,3 +129,13 @@ class TestMixSpaceOfOneModality(SpaceContract):
 class TestMixSpaceOfOneGenotype(SpaceContract):
     def make(self):
         return MixSpace({"a": [Block.of("mlp")]}, [], [])
+
+
+class TestMFASSpace(SpaceContract):
+    def make(self):
+        return MFASSpace({"a": Block.of("mlp"), "b": Block.of("mlp")}, [2, 1], length=3)
+
+
+class TestMFASSpaceOfOneGenotype(SpaceContract):
+    def make(self):
+        return MFASSpace({"a": Block.of("mlp")}, [1], ["relu"], length=1)

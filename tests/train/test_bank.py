@@ -174,3 +174,84 @@ def test_no_modality_is_computed_that_a_model_does_not_read(data, tmp_path):
     model = build_seeded(MixGenotype.single("image", Block.of("mlp", channels=8)), data.schema, 0)
     FeatureBank(tmp_path, data, CPU).source(model)
     assert {path.name.split("-")[0] for path in tmp_path.iterdir()} == {"image"}
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture
+def short_chunks(monkeypatch):
+    monkeypatch.setattr("polymix.train.feature_bank.CHUNK", 20)
+    monkeypatch.setattr("polymix.train.drafts.EVERY", 0.0)
+
+
+@pytest.mark.parametrize("process", [None, 2**22 + 1])
+def test_a_killed_extraction_goes_on(data, tmp_path, monkeypatch, short_chunks, process):
+    model, seen = model_of(data), []
+
+    def stop(name, done, rows):
+        seen.append((name, done))
+        if name == "series" and done == 60:
+            raise Killed
+
+    with pytest.raises(Killed):
+        FeatureBank(tmp_path, data, CPU, stop).source(model)
+    notes = list(tmp_path.glob("series-*.note"))
+    assert len(notes) == 1
+    if process is not None:  # as if another process, now gone, had left them
+        for path in [*tmp_path.glob("*.draft"), *notes]:
+            *first, _, last = path.name.split(".")
+            path.rename(path.with_name(".".join([*first, str(process), last])))
+    resumed = []
+    bank = FeatureBank(tmp_path, data, CPU, lambda name, done, rows: resumed.append((name, done)))
+    again = bank.source(model)
+    total = len(data.split.train) + len(data.split.val)
+    assert [done for name, done in resumed if name == "series"] == [60, 80, 100, total]
+    whole = FeatureBank(tmp_path / "whole", data, CPU).source(model)
+    for name in data.schema.names:
+        batches = (again.batch(data.split.train), whole.batch(data.split.train))
+        for a, b in zip(*(batch.inputs[name] for batch in batches), strict=True):
+            assert torch.equal(a.x, b.x)
+    assert {path.suffix for path in tmp_path.iterdir() if path.is_file()} == {".npy"}
+
+
+def test_what_a_living_process_writes_is_left_alone(data, tmp_path, short_chunks):
+    model = model_of(data)
+
+    def stop(name, done, rows):
+        if done == 60:
+            raise Killed
+
+    with pytest.raises(Killed):
+        FeatureBank(tmp_path, data, CPU, stop).source(model)
+    for path in [*tmp_path.glob("*.draft"), *tmp_path.glob("*.note")]:
+        *first, _, last = path.name.split(".")
+        path.rename(path.with_name(".".join([*first, "1", last])))  # the first process always lives
+    left = {path.name for path in tmp_path.iterdir() if ".1." in path.name}
+    assert left
+    FeatureBank(tmp_path, data, CPU).source(model)
+    assert left <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_spoilt_notes_are_of_no_use(data, tmp_path, short_chunks):
+    model = model_of(data)
+    gone = 2**22 + 1
+    (tmp_path / "whole").mkdir()
+    FeatureBank(tmp_path / "whole", data, CPU).source(model)
+    for path in (tmp_path / "whole").glob("*.npy"):
+        (tmp_path / f"{path.stem}.{gone}.note").write_text("{no json")
+        (tmp_path / f"{path.stem}.{gone}.draft").write_bytes(b"no array")
+    source = FeatureBank(tmp_path, data, CPU).source(model)
+    assert source.batch(data.split.val)
+    assert not [*tmp_path.glob("*.note"), *tmp_path.glob("*.draft")]
+
+
+def test_a_full_disk_is_a_clear_error(data, tmp_path, monkeypatch):
+    from collections import namedtuple
+
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(10, 10, 0))
+    with pytest.raises(DataError, match=r"could not be written: .* needed.*Free some space"):
+        FeatureBank(tmp_path, data, CPU).source(model_of(data))
+    assert not list(tmp_path.iterdir())

@@ -30,6 +30,7 @@ RECIPES = {
     "cosine": {"schedule": "cosine", "weight_decay": 1e-3},
     "plateau": {"schedule": "plateau", "plateau_patience": 0, "patience": 3},
     "modality dropout": {"modality_dropout": 0.3},
+    "thaw": {"thaw": 2},
 }
 
 
@@ -287,8 +288,8 @@ def test_keys_name_everything_that_decides(make_evaluator, dataset, monkeypatch)
         "training rows": make_evaluator(dataset.with_train_rows(60, 0)).key(asked),
     }  # fmt: skip
     for name in ("lr", "batch_size", "weight_decay", "schedule", "plateau_factor",
-                 "plateau_patience", "patience", "modality_dropout", "frozen"):  # fmt: skip
-        other = {"schedule": "cosine", "frozen": True, "batch_size": 5, "patience": 5}
+                 "plateau_patience", "patience", "modality_dropout", "frozen", "thaw"):  # fmt: skip
+        other = {"schedule": "cosine", "frozen": True, "batch_size": 5, "patience": 5, "thaw": 1}
         value = other.get(name, 0.5)
         assert value != getattr(Recipe(), name)
         changed[name] = base.key(proposal(MIX, 2, **{name: value}))

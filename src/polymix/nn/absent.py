@@ -17,17 +17,21 @@ class AbsentToken(nn.Module):
     what is usual, not from zeros.
 
     Args:
-        channels: C of the feature.
+        channels: C of the feature; `(F, C)` of a table of packed features, a token for each.
         optional: whether training rows may lack the modality.
     """
 
-    def __init__(self, channels: int, optional: bool) -> None:
+    def __init__(self, channels: int | tuple[int, int], optional: bool) -> None:
         super().__init__()
         self.optional = optional
         if optional:
             self.token = nn.Parameter(torch.randn(channels) * 0.02)
         else:
             self.register_buffer("token", torch.zeros(channels))
+
+    def told(self, x: Tensor) -> Tensor:
+        """What tokens `(B, T, C)` say of a row's feature: `(B, C)`; of a table, `(B, F, C)`."""
+        return x if self.token.ndim == 2 else x.mean(1)
 
     def forward(self, tokens: Tokens, present: Tensor | None) -> Tokens:
         """Tokens `(B, T, C)` with absent rows replaced; `present` `(B,)` bool, none for all."""
@@ -37,6 +41,6 @@ class AbsentToken(nn.Module):
 
     @torch.no_grad()
     def settle(self, mean: Tensor) -> None:
-        """Set an untrained token to the feature's mean `(C,)`."""
+        """Set an untrained token to the feature's mean, `(C,)` or `(F, C)`."""
         if not self.optional:
             self.token.copy_(mean)

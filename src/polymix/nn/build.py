@@ -11,9 +11,10 @@ from polymix import seeds
 from polymix.data.schema import Schema
 from polymix.errors import GenotypeError
 from polymix.genotype import Genotype
-from polymix.nn import catalog
+from polymix.nn import catalog, mfas
 from polymix.nn.mlp import PooledNetwork
 from polymix.nn.model import MixModel, Model
+from polymix.space.mfas import MFASGenotype
 from polymix.space.mix import MixGenotype
 
 
@@ -58,6 +59,22 @@ def _versions_mix(genotype: MixGenotype) -> dict[str, int]:
     if genotype.fusion:
         found[genotype.fusion] = catalog.FUSIONS[genotype.fusion].VERSION
     return found
+
+
+@build.register
+def _build_mfas(genotype: MFASGenotype, schema: Schema) -> Model:
+    return mfas.MFASModel(genotype, schema)
+
+
+@versions.register
+def _versions_mfas(genotype: MFASGenotype) -> dict[str, int]:
+    blocks = {block.name: catalog.version(block) for _, block in genotype.backbones}
+    return {"mfas": mfas.VERSION, **blocks}
+
+
+@stack_key.register
+def _stack_key_mfas(genotype: MFASGenotype, schema: Schema) -> Hashable:  # noqa: ARG001
+    return genotype.backbones, len(genotype.layers), genotype.width, genotype.multitask
 
 
 def build_seeded(

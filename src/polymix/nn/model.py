@@ -22,6 +22,8 @@ from polymix.nn.tokens import Tokens
 from polymix.space.mix import MixGenotype
 
 Features = Mapping[str, Sequence[Tokens]]
+Moments = Mapping[str, Sequence[tuple[Tensor, Tensor]]]
+"""Mean and standard deviation, `(C,)` each, of every feature, pooled, by modality."""
 
 
 class Output(NamedTuple):
@@ -39,21 +41,38 @@ class Model(nn.Module):
         absent: absent-tokens by modality, one per feature that `fuse` reads.
         wants: the features that `fuse` reads, by modality: indices into the encoder's list.
         pool: tokens that a banked feature is pooled to; none keeps them all.
+        calibrated: whether the model is to be told its features' moments before it is trained.
+
+    What `fuse` reads may be prepared without anything trained (pooled, standardised, padded): that
+    is `pack`'s, so that the bank can do it once for all rows and all models on the same features.
+    It may depend on the encoders, `wants` and `calibrate`, not on the rest of a genotype.
     """
 
     encoders: nn.ModuleDict
     absent: nn.ModuleDict
     wants: Mapping[str, tuple[int, ...]]
     pool: int | None = None
+    calibrated: bool = False
 
-    def encode(self, inputs: Mapping[str, Tensor]) -> Features:
-        """Inputs by modality (see `Kind`) to the features that `fuse` reads, by modality."""
+    def native(self, inputs: Mapping[str, Tensor]) -> Features:
+        """Inputs by modality (see `Kind`) to the features wanted, as the encoders give them."""
         found: dict[str, list[Tokens]] = {}
         for name, encoder in self.encoders.items():
             assert isinstance(encoder, Encoder)
             every = encoder.features(inputs[name])
             found[name] = [every[i] for i in self.wants[name]]
         return found
+
+    def pack(self, features: Features) -> Features:
+        """Features as the encoders give them, or pooled to `pool` tokens, to what `fuse` reads."""
+        return features
+
+    def encode(self, inputs: Mapping[str, Tensor]) -> Features:
+        """Inputs by modality (see `Kind`) to what `fuse` reads, by modality."""
+        return self.pack(self.native(inputs))
+
+    def calibrate(self, moments: Moments) -> None:
+        """Take notice of the features' means and deviations over training rows, before training."""
 
     def fuse(self, features: Features, present: Tensor | None) -> Output:  # noqa: ARG002
         """Features, and presence by modality `(B, k)`, none where all are there, to outputs."""

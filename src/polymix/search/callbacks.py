@@ -21,6 +21,9 @@ class Callback:
     def on_trial_start(self, proposal: Proposal, role: Role) -> None:
         """A trial is about to be trained."""
 
+    def on_features(self, modality: str, done: int, rows: int) -> None:
+        """The feature bank computed so many rows' features of a modality."""
+
     def on_epoch(self, epoch: int, epochs: int, value: float) -> None:
         """The trial finished an epoch, from 0, with this validation score."""
 

@@ -113,6 +113,7 @@ class Driver:
         self.bench = Bench(
             self.evaluator, self.runner, self.ledger, self.clock, self.callbacks, self.predict
         )
+        self.evaluator.on_features = self._features
         self.notes: list[str] = []
         self.strategy.setup(self._task())
 
@@ -184,6 +185,10 @@ class Driver:
             self.notes.append(text)
             for callback in self.callbacks:
                 callback.on_note(text)
+
+    def _features(self, modality: str, done: int, rows: int) -> None:
+        for callback in self.callbacks:
+            callback.on_features(modality, done, rows)
 
     def _phase(self, name: str, expected: int | None = None) -> None:
         for callback in self.callbacks:

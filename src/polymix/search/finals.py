@@ -90,7 +90,7 @@ class Finals:
         found = [Finalist(p, (Role.WINNER,), name) for p, name in zip(own, names, strict=True)]
         encoders = driver.strategy.chosen_encoders()
         # Comparators are trained whole: there are no backbones that their encoders could be.
-        shared = replace(own[0], recipe=replace(own[0].recipe, frozen=False), init=())
+        shared = replace(own[0], recipe=replace(own[0].recipe, frozen=False, thaw=0), init=())
         singles = self._singles(encoders)
         found += [
             Finalist(replace(shared, genotype=g), (Role.SINGLE,), f"{name} alone")
@@ -103,8 +103,7 @@ class Finals:
             found.append(Finalist(replace(shared, genotype=late), (Role.LATE,), "late fusion"))
         best = max((t for t in random if t.usable), key=lambda t: t.value, default=None)
         if best is not None:
-            asked = best.proposal
-            proposal = replace(own[0], genotype=asked.genotype, init=asked.init)
+            proposal = driver.strategy.in_full(best.proposal, own[0])
             found.append(Finalist(proposal, (Role.RANDOM,), "random search"))
         return _merged(found)
 

@@ -11,7 +11,7 @@ full. A strategy never opens a file, picks a device, prints, or sees test data.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -92,6 +92,10 @@ class Strategy(BaseModel):
         None where there is no space to draw from.
         """
         return None
+
+    def in_full(self, tried: Proposal, like: Proposal) -> Proposal:
+        """What `random` gave, as it is to be trained in full: as `like`, which `derive` gave."""
+        return replace(like, genotype=tried.genotype, init=tried.init)
 
     def expected(self) -> Sequence[Proposal]:
         """All that will be asked for, as far as it is known after `setup`: for `--dry-run`."""

@@ -106,7 +106,8 @@ def _portable(evaluator: Evaluator) -> Evaluator:
         dataset = replace(dataset, arrays={})
     sealed = replace(dataset.split, test=SealedRows(dataset.split.train[:0]))
     # The ledger stays here: the process opens its own.
-    return replace(evaluator, dataset=replace(dataset, split=sealed), memory=None)  # type: ignore[arg-type]
+    whole = replace(dataset, split=sealed)
+    return replace(evaluator, dataset=whole, memory=None, on_features=None)  # type: ignore[arg-type]
 
 
 def _begin(evaluator: Evaluator, threads: int, ledger: Path | str) -> None:

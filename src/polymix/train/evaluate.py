@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,13 +26,14 @@ from polymix.data.schema import Schema
 from polymix.errors import GenotypeError, PolymixError
 from polymix.genotype import Genotype
 from polymix.nn.build import build_seeded, stack_key, versions
-from polymix.nn.model import Model, blank
+from polymix.nn.model import Model, Moments, blank
 from polymix.nn.tokens import resize_tokens
 from polymix.records import Cost, Fidelity, Proposal, Recipe, Score, Status, Trial
-from polymix.train.feature_bank import FeatureBank
+from polymix.train.feature_bank import FeatureBank, Progress
 from polymix.train.learner import Learner, SingleLearner, StackLearner
 from polymix.train.loop import Job, Trainer
 from polymix.train.metrics import Metric
+from polymix.train.moments import moments_of
 from polymix.train.objective import Objective
 from polymix.train.uncertainty import uncertainty
 
@@ -79,6 +80,7 @@ class Evaluator:
         bank: where the feature bank's files go.
         device: where models run.
         checkpoint_after: seconds after which an unfinished trial is kept at each epoch's end.
+        on_features: called while the bank computes features: the modality, rows done, rows.
     """
 
     dataset: Dataset
@@ -87,10 +89,13 @@ class Evaluator:
     bank: Path
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     checkpoint_after: float = 60.0
+    on_features: Progress | None = None
 
     def __post_init__(self) -> None:
-        self._costs: dict[str, Cost] = {}
-        self._fusing: dict[str, int] = {}
+        self._bank = FeatureBank(self.bank, self.dataset, self.device)
+        self._encoders: dict[str, str] = {}
+        self._costs: dict[Hashable, Cost] = {}
+        self._fusing: dict[Hashable, int] = {}
         self._doubts: dict[int, np.ndarray] = {}
         self._data_key = json.dumps(
             {
@@ -116,7 +121,7 @@ class Evaluator:
             "genotype": proposal.genotype.to_json(),
             "versions": versions(proposal.genotype),
             "fidelity": asdict(proposal.fidelity),
-            "recipe": asdict(proposal.recipe),
+            "recipe": _told(proposal.recipe),
             "init": proposal.init,
             "keep": proposal.keep,
         }
@@ -137,12 +142,18 @@ class Evaluator:
 
     def _backbones(self, proposal: Proposal) -> str:
         """What the encoders' weights are: stacked models read the same banked features."""
-        found = hashlib.sha256()
-        for digest in proposal.init:
+        return "".join(self._encoders_of(digest) for digest in proposal.init)
+
+    def _encoders_of(self, digest: str) -> str:
+        """What stands for the encoders among kept weights; nothing where there are none."""
+        if digest not in self._encoders:
+            found, count = hashlib.sha256(), 0
             for name, tensor in sorted(self.memory.weights(digest).items()):
                 if name.startswith("encoders."):
                     found.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-        return found.hexdigest()
+                    count += 1
+            self._encoders[digest] = found.hexdigest() if count else ""
+        return self._encoders[digest]
 
     def schema_for(self, recipe: Recipe) -> Schema:
         """The schema to build on: with modality dropout, any row may lack any modality."""
@@ -159,7 +170,7 @@ class Evaluator:
             GenotypeError: it cannot be built on this data.
         """
         schema = self.schema_for(recipe or Recipe())
-        where = f"{genotype.digest}{[m.optional for m in schema.modalities]}"
+        where = _shape(genotype, schema)
         if where not in self._costs:
             self._costs[where] = count_cost(build_seeded(genotype, schema, 0), schema)
         return self._costs[where]
@@ -173,7 +184,7 @@ class Evaluator:
         if not recipe.frozen:
             return self.cost(genotype, recipe).flops
         schema = self.schema_for(recipe)
-        where = f"{genotype.digest}{[m.optional for m in schema.modalities]}"
+        where = _shape(genotype, schema)
         if where not in self._fusing:
             self._fusing[where] = count_fusing(build_seeded(genotype, schema, 0), schema)
         return self._fusing[where]
@@ -257,14 +268,21 @@ class Evaluator:
         frozen = first.recipe.frozen
         source: Source
         if frozen:
-            source = FeatureBank(self.bank, self.dataset, self.device).source(models[0])
+            self._bank.progress = self.on_features
+            banked = self._bank.source(models[0])
+            source, known = banked, banked.moments
         else:
             source = RowSource(self.dataset, self.device, list(models[0].encoders))
+            known = self._moments(models[0], source) if models[0].calibrated else None
         for model in models:
+            if known is not None:
+                model.calibrate(known)
             if frozen:
                 model.encoders = torch.nn.ModuleDict()
         learner: Learner = (
-            SingleLearner(models[0], frozen) if len(models) == 1 else StackLearner(models, frozen)
+            SingleLearner(models[0], frozen, first.recipe.thaw)
+            if len(models) == 1
+            else StackLearner(models, frozen)
         )
 
         before = {"cpu": 0.0, "wall": 0.0}
@@ -338,6 +356,14 @@ class Evaluator:
             done.append((trial, state))
         return done
 
+    def _moments(self, model: Model, source: Source) -> Moments:
+        """Of the features that untrained encoders, or those of `init`, give."""
+        train = self.dataset.split.train
+        columns = {name: self.dataset.schema.index(name) for name in model.encoders}
+        rows = train[:: max(1, len(train) // 1024)]
+        model.eval()
+        return moments_of(source, model.native, rows, columns)
+
     def model(self, proposal: Proposal) -> Model:
         """The model of a proposal before training: seeded weights, then `init`'s, in order."""
         schema = self.schema_for(proposal.recipe)
@@ -370,11 +396,24 @@ class Evaluator:
         for begin in range(0, len(seen), 256):
             inputs: Any = source.batch(seen[begin : begin + 256]).inputs
             for name, tokens in (inputs if frozen else model.encode(inputs)).items():
-                sums = [t.x.mean(1).sum(0) for t in tokens]
+                told = zip(model.absent[name], tokens, strict=True)  # type: ignore[call-overload]
+                sums = [absent.told(t.x).sum(0) for absent, t in told]
                 so_far = totals.setdefault(name, [torch.zeros_like(s) for s in sums])
                 totals[name] = [a + b for a, b in zip(so_far, sums, strict=True)]
         model.settle({name: [s / len(seen) for s in sums] for name, sums in totals.items()})
         return {name: t.detach().clone() for name, t in model.state_dict().items()}
+
+
+def _shape(genotype: Genotype, schema: Schema) -> Hashable:
+    """Equal for genotypes of one cost: models that could be stacked differ in values alone."""
+    key = stack_key(genotype, schema)
+    same = genotype.digest if key is None else (type(genotype), key)
+    return same, tuple(m.optional for m in schema.modalities)
+
+
+def _told(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as the ledger's key has it: what came later is left out where it is not used."""
+    return {name: v for name, v in asdict(recipe).items() if name != "thaw" or v}
 
 
 def load_matching(model: torch.nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -403,12 +442,13 @@ def count_cost(model: Model, schema: Schema) -> Cost:
 def count_fusing(model: Model, schema: Schema) -> int:
     """FLOPs of one row's pass through a model's second half, on features as the bank has them."""
     model.eval()
-    features = model.encode({name: blank(schema, name) for name in model.encoders})
+    features = model.native({name: blank(schema, name) for name in model.encoders})
     if model.pool is not None:
         features = {
             name: [t._replace(x=resize_tokens(t.x, model.pool)) for t in tokens]
             for name, tokens in features.items()
         }
+    packed = model.pack(features)
     with FlopCounterMode(display=False) as counter:
-        model.fuse(features, None)
+        model.fuse(packed, None)
     return int(counter.get_total_flops())

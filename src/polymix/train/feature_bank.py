@@ -1,7 +1,8 @@
 """The feature bank: the features of frozen encoders, computed once and memory-mapped.
 
 One file per (encoder's weights, data, feature, pooling): `(N, T, C)` float16, native channels,
-written in chunks beside its place and moved there when whole. Rows that lack the modality are
+written in chunks beside its place and moved there when whole. An extraction that was killed goes on
+from what it last noted (see `polymix.train.drafts`). Rows that lack the modality are
 never computed; models put their absent-tokens there. Test rows are never computed at all.
 """
 
@@ -9,24 +10,29 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
 from torch import Tensor
 
 from polymix.data.batch import Batch, RowSource
 from polymix.data.dataset import Dataset
 from polymix.errors import DataError
 from polymix.nn.encoder import Encoder, StackEncoder
-from polymix.nn.model import Model
+from polymix.nn.model import Features, Model, Moments
 from polymix.nn.tokens import Tokens, resize_tokens
+from polymix.train.drafts import Drafts
+from polymix.train.moments import moments_of
+
+Progress = Callable[[str, int, int], None]
+Pack = Callable[[Features], Features]
 
 CHUNK = 512
+PACKED = 2**30
+"""Bytes of packed features that are kept in memory; what is more is packed batch by batch."""
 
 
 class FeatureBank:
@@ -36,29 +42,70 @@ class FeatureBank:
         folder: where files go.
         dataset: whose training and validation rows are computed.
         device: where encoders run.
+        progress: called with the modality, the rows done and how many there are, each chunk.
     """
 
-    def __init__(self, folder: Path, dataset: Dataset, device: torch.device) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        dataset: Dataset,
+        device: torch.device,
+        progress: Progress | None = None,
+    ) -> None:
         self.folder, self.dataset, self.device = folder, dataset, device
+        self.progress = progress
         split = dataset.split
         self._rows = np.sort(np.concatenate([split.train, split.val]))
         self._slots = np.full(len(dataset), -1, np.int64)
         self._slots[self._rows] = np.arange(len(self._rows))
+        self._last: tuple[object, BankSource] | None = None
 
     def source(self, model: Model) -> BankSource:
-        """Batches of the features that a model's `fuse` reads, computing what is not there."""
-        features = {
-            name: self._features(name, encoder, model.wants[name], model.pool)
+        """Batches of what a model's `fuse` reads, computing what is not there.
+
+        A model that wants it is calibrated on all training rows. The last source is kept: a
+        search asks for the same features again and again.
+        """
+        paths = {
+            name: self._paths(name, encoder, model.wants[name], model.pool)
             for name, encoder in model.encoders.items()
         }
-        return BankSource(self.dataset, features, self._slots, self.device)
+        key = (type(model), tuple(path for each in paths.values() for path in each))
+        if self._last is None or self._last[0] != key or not all(p.is_file() for p in key[1]):
+            self._last = None  # two packed sources need not fit into memory
+            features = {
+                name: self._features(name, encoder, model.wants[name], model.pool, paths[name])
+                for name, encoder in model.encoders.items()
+            }
+            made = BankSource(self.dataset, features, self._slots, self.device)
+            if model.calibrated:
+                columns = {name: self.dataset.schema.index(name) for name in paths}
+                made.moments = moments_of(made, lambda f: f, self.dataset.split.train, columns)
+                model.calibrate(made.moments)  # `pack` standardises by them
+            if type(model).pack is not Model.pack:
+                made.pack(model.pack)
+            self._last = key, made
+        source = self._last[1]
+        if source.moments is not None:
+            model.calibrate(source.moments)
+        return source
 
-    def _features(
+    def _paths(
         self, name: str, encoder: torch.nn.Module, wanted: Sequence[int], pool: int | None
-    ) -> list[tuple[np.ndarray, tuple[int, int] | None]]:
+    ) -> list[Path]:
         assert isinstance(encoder, Encoder)
         key = encoder_digest(self.dataset, name, encoder)
-        paths = [self.folder / f"{name}-{key}-{i}-{pool or 'all'}.npy" for i in wanted]
+        return [self.folder / f"{name}-{key}-{i}-{pool or 'all'}.npy" for i in wanted]
+
+    def _features(
+        self,
+        name: str,
+        encoder: torch.nn.Module,
+        wanted: Sequence[int],
+        pool: int | None,
+        paths: Sequence[Path],
+    ) -> list[tuple[np.ndarray, tuple[int, int] | None]]:
+        assert isinstance(encoder, Encoder)
         grids = self._grids(name, encoder, wanted)
         missing = {i: p for i, p in zip(wanted, paths, strict=True) if not p.is_file()}
         if missing:
@@ -86,13 +133,16 @@ class FeatureBank:
         self.folder.mkdir(parents=True, exist_ok=True)
         source = RowSource(self.dataset, self.device, [name])
         column = self.dataset.schema.index(name)
-        drafts = [path.with_suffix(f".{os.getpid()}.draft") for path in paths]
-        arrays: list[np.memmap] = []
+        drafts = Drafts(paths)
         encoder.eval()
         try:
-            for start in range(0, len(self._rows), CHUNK):
+            begin = drafts.adopt(len(self._rows))
+            arrays = drafts.arrays
+            for start in range(begin, len(self._rows), CHUNK):
                 rows = self._rows[start : start + CHUNK]
                 slots = np.arange(start, start + len(rows))[self.dataset.present[rows, column]]
+                if self.progress:
+                    self.progress(name, start, len(self._rows))
                 if not len(slots):
                     continue
                 x = source.batch(self._rows[slots]).inputs[name]
@@ -102,21 +152,23 @@ class FeatureBank:
                     if len(arrays) <= k:
                         shape = (len(self._rows), *tokens.shape[1:])
                         self._check_room(2 * math.prod(shape))
-                        arrays.append(open_memmap(drafts[k], "w+", np.dtype(np.float16), shape))
+                        drafts.open(k, shape)
                     arrays[k][slots] = tokens.to(torch.float16).cpu().numpy()
+                drafts.note(start + len(rows))
             if not arrays:
                 raise DataError(f"no row has modality '{name}': its features cannot be computed")
-            for array, draft, path in zip(arrays, drafts, paths, strict=True):
-                array.flush()
-                draft.replace(path)
+            drafts.finish()
+            if self.progress:
+                self.progress(name, len(self._rows), len(self._rows))
         except OSError as error:
+            drafts.drop()
             raise DataError(
                 f"the feature bank in {self.folder} could not be written: {error}. "
                 "Free some space, or move the run folder, and resume"
             ) from None
-        finally:
-            for draft in drafts:
-                draft.unlink(missing_ok=True)
+        except Exception:  # whoever is killed, or interrupted, leaves what there is
+            drafts.drop()
+            raise
 
     def _check_room(self, needed: int) -> None:
         # A mapped file that outgrows the disk kills the process, so that it is asked beforehand.
@@ -133,6 +185,9 @@ class BankSource:
         features: by modality, `(array (N', T, C), grid)` a feature.
         slots: each row's place in the arrays, `(N,)`.
         device: where batches go.
+
+    Attributes:
+        moments: of the features over training rows, where a model wants them.
     """
 
     def __init__(
@@ -146,6 +201,8 @@ class BankSource:
             name: [(torch.from_numpy(a), g) for a, g in arrays] for name, arrays in features.items()
         }
         self._slots, self._device = slots, device
+        self._pack: Pack | None = None
+        self.moments: Moments | None = None
         self._present = None if dataset.present.all() else torch.from_numpy(dataset.present)
         self._targets = torch.from_numpy(dataset.targets)
 
@@ -161,15 +218,37 @@ class BankSource:
             raise DataError("the feature bank holds no test rows")
         slots = torch.from_numpy(places)
         index = torch.from_numpy(rows)
+        return Batch(
+            inputs=self._inputs(slots),
+            present=None if self._present is None else self._present[index].to(self._device),
+            target=self._targets[index].to(self._device),
+        )
+
+    def _inputs(self, slots: Tensor) -> Features:
         inputs = {
             name: [Tokens(self._convert(array[slots]), grid) for array, grid in arrays]
             for name, arrays in self._features.items()
         }
-        return Batch(
-            inputs=inputs,
-            present=None if self._present is None else self._present[index].to(self._device),
-            target=self._targets[index].to(self._device),
-        )
+        return self._pack(inputs) if self._pack else inputs
+
+    @torch.no_grad()
+    def pack(self, pack: Pack, limit: int = PACKED) -> None:
+        """Give what a model's `pack` makes of the features: made once, where it fits `limit`."""
+        count = len(next(iter(self._features.values()))[0][0])
+        wide = sum(t.x[0].nbytes for ts in pack(self._inputs(torch.arange(1))).values() for t in ts)
+        if wide * count > limit:
+            self._pack = pack
+            return
+        whole: dict[str, list[tuple[Tensor, tuple[int, int] | None]]] = {}
+        for start in range(0, count, CHUNK):
+            slots = torch.arange(start, min(start + CHUNK, count))
+            for name, tokens in pack(self._inputs(slots)).items():
+                for k, (x, grid) in enumerate(tokens):
+                    arrays = whole.setdefault(name, [])
+                    if len(arrays) <= k:
+                        arrays.append((x.new_empty((count, *x.shape[1:])), grid))
+                    arrays[k][0][start : start + len(slots)] = x
+        self._features = whole
 
     def _convert(self, raw: Tensor) -> Tensor:
         return raw.to(self._device).to(torch.get_default_dtype())

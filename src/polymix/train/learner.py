@@ -51,13 +51,14 @@ class SingleLearner:
     Args:
         model: to train.
         frozen: whether batches hold banked features and the encoders stay as they are.
+        thaw: epochs at the start in which the encoders stay as they are, on raw rows.
     """
 
     size = 1
 
-    def __init__(self, model: Model, frozen: bool) -> None:
+    def __init__(self, model: Model, frozen: bool, thaw: int = 0) -> None:
         self.model = model
-        self.frozen = frozen
+        self.frozen, self.thaw = frozen, thaw
 
     def train(self, mode: bool) -> None:
         """Switch between training and evaluation."""
@@ -75,6 +76,11 @@ class SingleLearner:
     def losses(self, batch: Batch, objective: Objective, epoch: int) -> Tensor:
         """`(1,)` losses of a batch."""
         assert batch.target is not None
+        if self.thaw:
+            # Without a gradient, the optimizer passes them over; in evaluation mode, so do
+            # dropout and statistics.
+            still = epoch <= self.thaw
+            self.model.encoders.train(not still).requires_grad_(not still)
         weights = self.model.head_weights(epoch)
         return objective(self._run(batch), batch.target, batch.present, weights).reshape(1)
 
