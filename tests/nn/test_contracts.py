@@ -10,6 +10,7 @@ from polymix.testing import EXAMPLES, EncoderCase, EncoderContract, StackCase, S
 TINY = {  # one line an encoder: options that keep the checks quick
     "conv": Block.of("conv", channels=8, least=4),
     "mlp": Block.of("mlp", channels=6),
+    "linear-tokens": Block.of("linear-tokens", channels=6),
     "ramlp": Block.of("ramlp", widths=(4, 6, 4, 8), depths=(1, 1, 1, 1), hd=(1, 2, 4, 8)),
     "mlp-mixer": Block.of("mlp-mixer", channels=6, token_dim=5, channel_dim=7, dropout=0.1),
     "hyper-mixer": Block.of("hyper-mixer", channels=6, token_dim=5, channel_dim=7),

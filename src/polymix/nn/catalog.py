@@ -13,6 +13,7 @@ from polymix.nn.encoder import Encoder, Stack, StackEncoder, resolve
 from polymix.nn.fusion import Concat, FusionFunction, Max, Mean
 from polymix.nn.gmlp import GMLP
 from polymix.nn.hyper_mixer import HyperMixer
+from polymix.nn.linear_tokens import LinearTokens
 from polymix.nn.mlp import MLPEncoder, PooledNetwork
 from polymix.nn.mlp_mixer import MLPMixer
 from polymix.nn.monarch import MonarchMixer
@@ -22,7 +23,9 @@ from polymix.nn.s2mlp import S2MLP
 STACKS: dict[str, type[Stack]] = {
     s.name: s for s in (MLPMixer, HyperMixer, MonarchMixer, GMLP, S2MLP)
 }
-ENCODERS: dict[str, type[Encoder]] = {e.name: e for e in (ConvEncoder, RaMLP, MLPEncoder)}
+ENCODERS: dict[str, type[Encoder]] = {
+    e.name: e for e in (ConvEncoder, RaMLP, MLPEncoder, LinearTokens)
+}
 FUSIONS: dict[str, type[FusionFunction]] = {f.name: f for f in (Concat, Mean, Max)}
 
 
