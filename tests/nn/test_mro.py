@@ -11,7 +11,7 @@ from polymix.genotype import Block
 from polymix.nn.build import build, build_seeded, versions
 from polymix.nn.cross_modal import CrossModalPath
 from polymix.nn.linear_tokens import LinearTokens
-from polymix.nn.mro import MROModel
+from polymix.nn.mro import MROModel, part_flops
 from polymix.space.mro import MROGenotype, MROSpace, paths_of
 from polymix.train.evaluate import count_cost, load_matching
 
@@ -69,6 +69,7 @@ def test_the_flops_of_a_mask_are_those_of_a_network_of_its_paths(k):
     schema = schema_of(*KINDS[k])
     space, rows = space_of(schema, dim=6), rows_of(schema, 1)
     full = build(space.full, schema).double().eval()
+    parts = part_flops(full, schema)
     for genotype in space:
         only = [place for place, bit in enumerate(genotype.mask) if bit]
         needed = {name: rows[name] for path in genotype.paths for name in path}
@@ -76,6 +77,7 @@ def test_the_flops_of_a_mask_are_those_of_a_network_of_its_paths(k):
             full.head(full.paths(full.encode(needed), None, only).mean(0))
         alone = count_cost(build(genotype, schema), schema)
         assert counter.get_total_flops() == alone.flops
+        assert parts.of(space.paths, genotype.mask) == alone.flops
     assert alone.flops == count_cost(full.float(), schema).flops
 
 

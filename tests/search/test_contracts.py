@@ -8,6 +8,7 @@ from polymix.genotype import Block
 from polymix.search import STRATEGIES
 from polymix.search.m2_mixer import M2Mixer
 from polymix.search.mixmas import MixMAS
+from polymix.search.mro import MRO
 from polymix.search.random_search import RandomSearch
 from polymix.space.mix import MixSpace
 from polymix.testing import SpaceContract, StrategyContract, ToyAskTell, ToyOneShot, toy_dataset
@@ -52,6 +53,21 @@ class TestRandomSearch(StrategyContract):
         return RandomSearch(draws=4, cohort=2, encoders=["mlp", "mlp-mixer"], **QUICK)
 
 
+class TestMRO(StrategyContract):
+    trials = 10
+    kills = (1, 2)
+
+    @pytest.fixture
+    def dataset(self):
+        return toy_dataset(60)
+
+    def make(self):
+        return MRO(
+            dim=8, heads=2, ff=1, horizon=3, masks=4, probe_epochs=1, full_epochs=2, top=2,
+            init="supernet",
+        )  # fmt: skip
+
+
 class TestToyAskTell(StrategyContract):
     trials = 22
     kills = (2,)
@@ -80,7 +96,7 @@ class TestToyOneShot(StrategyContract):
 
 
 def test_every_strategy_is_checked():
-    contracts = [MixMAS(), M2Mixer(), RandomSearch()]
+    contracts = [MixMAS(), M2Mixer(), MRO(), RandomSearch()]
     assert {type(strategy) for strategy in contracts} == set(STRATEGIES.values())
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from polymix.data.schema import Schema
 from polymix.errors import GenotypeError, did_you_mean
@@ -20,7 +21,7 @@ from polymix.nn import build, catalog
 from polymix.nn.absent import AbsentToken
 from polymix.nn.by_modality import ByModality
 from polymix.nn.cross_modal import CrossModalPath
-from polymix.nn.model import Features, Model, Output
+from polymix.nn.model import Features, Model, Output, blank
 from polymix.space.mro import MROGenotype, Path
 
 Watch = Callable[[int, Tensor, Tensor | None], None]
@@ -160,3 +161,45 @@ def _build_mro(genotype: MROGenotype, schema: Schema) -> Model:
 def _versions_mro(genotype: MROGenotype) -> dict[str, int]:
     blocks = {block.name: catalog.version(block) for _, block in genotype.encoders}
     return {"mro": 1, "cross-modal": CrossModalPath.VERSION, **blocks}
+
+
+class PartFlops(NamedTuple):
+    """FLOPs of one row's forward pass through each part of a network."""
+
+    tokens: dict[str, int]
+    paths: list[int]
+    head: int
+
+    def of(self, taken: Sequence[Path], mask: Sequence[int]) -> int:
+        """Of a mask: its paths, the encoders of their modalities, the head."""
+        places = [place for place, bit in enumerate(mask) if bit]
+        used = {name for place in places for name in taken[place]}
+        return sum(self.tokens[n] for n in used) + sum(self.paths[p] for p in places) + self.head
+
+
+@torch.no_grad()
+def part_flops(model: MROModel, schema: Schema) -> PartFlops:
+    """Count a network's parts, once for all masks."""
+    mode = model.training
+    model.eval()
+    weight = model.head.weight
+    inputs = {
+        name: blank(schema, name).to(weight.device, weight.dtype)
+        if schema[name].kind != "text"
+        else blank(schema, name).to(weight.device)
+        for name in model.encoders
+    }
+    tokens, paths = {}, []
+    for name, x in inputs.items():
+        with FlopCounterMode(display=False) as counter:
+            model.asked(model.encode({name: x}), None)
+        tokens[name] = int(counter.get_total_flops())
+    asked = model.asked(model.encode(inputs), None)
+    for i, j in model.taken:
+        with FlopCounterMode(display=False) as counter:
+            out = model.layers[f"{i}>{j}"](asked[i].x, asked[j].x, asked[i].there, asked[j].there)
+        paths.append(int(counter.get_total_flops()))
+    with FlopCounterMode(display=False) as counter:
+        model.head(out)
+    model.train(mode)
+    return PartFlops(tokens, paths, int(counter.get_total_flops()))

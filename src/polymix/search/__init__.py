@@ -9,10 +9,11 @@ from pydantic import ValidationError
 from polymix.errors import UsageError, describe, did_you_mean
 from polymix.search.m2_mixer import M2Mixer
 from polymix.search.mixmas import MixMAS
+from polymix.search.mro import MRO
 from polymix.search.protocol import Strategy
 from polymix.search.random_search import RandomSearch
 
-STRATEGIES: dict[str, type[Strategy]] = {s.name: s for s in (MixMAS, M2Mixer, RandomSearch)}
+STRATEGIES: dict[str, type[Strategy]] = {s.name: s for s in (MixMAS, M2Mixer, MRO, RandomSearch)}
 
 
 def make_strategy(name: str, options: dict[str, Any] | None = None) -> Strategy:
