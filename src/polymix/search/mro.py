@@ -34,12 +34,9 @@ from polymix.search.estimate import BACKWARD
 from polymix.search.mro_graph import ModalRelationGraph, Power, hinge_term, rank_term, spearman
 from polymix.search.mro_scores import MaskScores, Pass, full_pass, score_masks
 from polymix.search.protocol import Strategy, Task
-from polymix.space.mro import MROGenotype, MROSpace, draw_mask, paths_of
+from polymix.space.mro import MROGenotype, MROSpace, Path, draw_mask, paths_of
 from polymix.train.feed import Feed, FeedTrainer
 from polymix.train.loop import make_optimizer, optimizer_tensors, restore_optimizer
-
-LEAST, MOST = 0.05, 0.95
-"""Chances of a path: none is ever given up, or certain."""
 
 
 class MRO(Strategy):
@@ -96,7 +93,7 @@ class MRO(Strategy):
     rank_term: Literal["rank", "hinge", "none"] = "rank"
     p: Power = "1"
     rank_weight: float = Field(default=1.0, ge=0)
-    graph_lr: float = Field(default=0.05, gt=0)
+    graph_lr: float = Field(default=0.02, gt=0)
     graph_steps: int = Field(default=20, ge=0)
     exhaustive: bool | None = None
     affordable: int = Field(default=4095, ge=1)
@@ -183,20 +180,22 @@ class MRO(Strategy):
         """Sample masks, train them, see how they do, learn the prior from it (Table 1)."""
         epoch, last = self._epoch, self._epoch + 1 == self._epochs
         with torch.no_grad():
-            prior = self._relations(self._measures).clone()
+            prior = self._relations(self._measures)
         masks = self._draw(prior, trainer.seed, epoch)
         self._seen += [mask for mask in masks.tolist() if mask not in self._seen]
+        sampled = np.array(self._seen, np.uint8)
         loss, gradients = self._train(trainer, train, masks, prior)
         seen = full_pass(self._net, val)
-        found = self._score(seen, masks, trainer)
-        foretold = torch.from_numpy(masks).float() @ prior
+        # One pass scores any masks: those of earlier epochs, too, with the weights as they are now.
+        found = self._score(seen, sampled, trainer)
+        foretold = torch.from_numpy(sampled).float() @ prior
         numbers = {
             "score": float(found.scores.max()),
             "loss": loss,
             "flops": self._spent(masks, len(train), len(val)),
             "rho": spearman(foretold, -torch.from_numpy(found.losses)),
         }
-        numbers["rank_term"] = self._learn(seen, gradients, masks, found)
+        numbers["rank_term"] = self._learn(seen, gradients, found)
         if last:
             numbers |= self._conclude(seen, trainer)
         with torch.no_grad():
@@ -211,7 +210,7 @@ class MRO(Strategy):
         """The epoch's masks `(M, P)`, each once: uniform at first, then by the prior."""
         chances = np.full(len(prior), 0.5)
         if self.prior and epoch >= math.ceil(self.warmup * self._epochs):
-            chances = torch.sigmoid(prior).double().clamp(LEAST, MOST).detach().numpy()
+            chances = torch.sigmoid(prior).double().numpy()
         rng = seeds.stream(seed, "mro masks", epoch)
         drawn = dict.fromkeys(draw_mask(chances, rng) for _ in range(self.masks))
         return np.array(list(drawn), np.uint8)
@@ -260,15 +259,16 @@ class MRO(Strategy):
         parts = [p.grad.flatten() for p in layer.parameters() if p.grad is not None]
         return float(torch.cat(parts).var())
 
-    def _learn(self, seen: Pass, gradients: Tensor, masks: np.ndarray, found: MaskScores) -> float:
+    def _learn(self, seen: Pass, gradients: Tensor, found: MaskScores) -> float:
         """Measure the paths anew, and train the graph by the ranks observed (Eq. 1, 2).
 
         Performance is the validation loss: unlike a score it has no ties, and no ceiling.
         """
         known = torch.where(gradients.isnan(), self._measures[1], gradients)
         self._measures = torch.stack([seen.similarity, known, seen.attention])
-        taken, performance = torch.from_numpy(masks).float(), -torch.from_numpy(found.losses)
-        if self.rank_term == "rank" and self.p != "0" and len(masks) > 1:
+        taken = torch.from_numpy(found.masks).float()
+        performance = -torch.from_numpy(found.losses)
+        if self.rank_term == "rank" and self.p != "0" and len(taken) > 1:
             for _ in range(self.graph_steps):
                 prior = taken @ self._relations(self._measures)
                 term = rank_term(prior, performance, self.p)
@@ -309,6 +309,11 @@ class MRO(Strategy):
         union = self._flops.of(self._space.paths, masks.max(0).tolist())
         full = self._flops.of(self._space.paths, self._space.full.mask)
         return float((1 + BACKWARD) * rows * union + val * full)
+
+    @property
+    def paths(self) -> list[Path]:
+        """All paths, in a mask's order."""
+        return self._space.paths
 
     @property
     def scores(self) -> MaskScores | None:

@@ -14,6 +14,12 @@ from torch import Tensor, nn
 
 Power = Literal["0", "1", "2", "inf"]
 
+BOUND = 3.0
+"""Scores are scaled to stay within, so that no path is given up or certain: σ(3) is 0.95."""
+
+SHARPNESS = 4.0
+"""Of soft ranks: one standard deviation apart, 0.98 of a rank."""
+
 
 class ModalRelationGraph(nn.Module):
     """Measurements of the paths to their scores s_e, Eq. 1's exponents.
@@ -49,6 +55,10 @@ class ModalRelationGraph(nn.Module):
 
     def forward(self, measures: Tensor) -> Tensor:
         """Measurements `(3, P)` to scores s_e `(P,)`."""
+        scores = self._raw(measures)
+        return scores * (BOUND / scores.detach().abs().max().clamp(min=BOUND))
+
+    def _raw(self, measures: Tensor) -> Tensor:
         if not self.graph:
             return self.free
         composite = self.weights @ standardised(measures)
@@ -99,7 +109,9 @@ def rank_term(prior: Tensor, performance: Tensor, power: Power) -> Tensor:
     """
     if power == "0":
         return (hard_ranks(prior) != hard_ranks(performance)).to(prior.dtype).mean()
-    away = (soft_ranks(prior) - hard_ranks(performance)).abs()
+    # Ranks have no scale: without one, the prior is not driven apart for ever.
+    spread = (prior - prior.mean()) / (prior.std(correction=0) + 1e-6)
+    away = (soft_ranks(SHARPNESS * spread) - hard_ranks(performance)).abs()
     if power == "inf":
         return away.max()
     return (away ** int(power)).mean()
