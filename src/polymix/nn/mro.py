@@ -123,7 +123,15 @@ class MROModel(Model):
             only: places of the paths wanted among those taken; all where not given.
             watch: is told each path's attention.
         """
-        tokens = self.asked(features, present)
+        return self.routes(self.asked(features, present), only, watch)
+
+    def routes(
+        self,
+        tokens: Mapping[str, Asked],
+        only: Sequence[int] | None = None,
+        watch: Watch | None = None,
+    ) -> Tensor:
+        """Outputs of the paths, `(P, B, D)`, from what `asked` returned; see `paths`."""
         found = []
         for place in range(len(self.taken)) if only is None else only:
             i, j = self.taken[place]

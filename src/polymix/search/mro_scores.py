@@ -91,11 +91,12 @@ def full_pass(model: MROModel, feed: Feed) -> Pass:
 
     for batch in feed.ordered():
         features = model.encode(batch.inputs)  # type: ignore[arg-type]
-        each = model.paths(features, batch.present, watch=watch)
+        tokens = model.asked(features, batch.present)
+        each = model.routes(tokens, watch=watch)
         logits.append(torch.nn.functional.linear(each, model.head.weight).cpu())
         assert batch.target is not None
         targets.append(batch.target.cpu())
-        pooled = {n: _pooled(*asked) for n, asked in model.asked(features, batch.present).items()}
+        pooled = {n: _pooled(*asked) for n, asked in tokens.items()}
         for place, (i, j) in enumerate(model.taken):
             similarity[place] += float(torch.cosine_similarity(pooled[i], pooled[j]).sum())
     rows = max(len(feed), 1)
@@ -110,12 +111,16 @@ def score_masks(
     shares = torch.from_numpy(masks).to(seen.logits.dtype)
     shares = shares / shares.sum(1, keepdim=True)
     targets = seen.targets.numpy()
-    scores, losses = [], []
+    scores: list[float] = []
+    losses: list[float] = []
     step = max(1, CHUNK // max(1, seen.logits[0].numel()))
     for start in range(0, len(masks), step):
-        for logits in torch.tensordot(shares[start : start + step], seen.logits, 1) + bias:
-            scores.append(trainer.metric(targets, trainer.objective.predict(logits).numpy()))
-            losses.append(float(trainer.objective.row_losses(logits, seen.targets).mean()))
+        logits = torch.tensordot(shares[start : start + step], seen.logits, 1) + bias
+        repeated = torch.cat([seen.targets] * len(logits))
+        each = trainer.objective.row_losses(logits.flatten(0, 1), repeated)
+        losses += each.reshape(len(logits), -1).mean(1).tolist()
+        predictions = trainer.objective.predict(logits).numpy()
+        scores += [trainer.metric(targets, predicted) for predicted in predictions]
     return MaskScores(masks, np.array(scores), np.array(losses), np.array(flops, np.int64))
 
 
