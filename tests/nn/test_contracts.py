@@ -64,8 +64,9 @@ def test_every_block_of_the_catalog_is_checked():
 
 
 def test_the_catalog_knows_who_takes_what():
-    assert catalog.encoders_for(Kind.TABULAR) == ["mlp"]
+    assert catalog.encoders_for(Kind.TABULAR) == ["linear-tokens", "mlp"]
     assert "monarch-mixer" not in catalog.encoders_for(Kind.IMAGE)
     assert catalog.encoders_for(Kind.TEXT) == [
-        "conv", "gmlp", "hyper-mixer", "mlp", "mlp-mixer", "monarch-mixer", "s2-mlp",
+        "conv", "gmlp", "hyper-mixer", "linear-tokens", "mlp", "mlp-mixer", "monarch-mixer",
+        "s2-mlp",
     ]  # fmt: skip
