@@ -1,4 +1,4 @@
-"""What the benchmarks on AV-MNIST share: rows, an evaluator over a ledger, and the result file.
+"""What the benchmarks share: rows, an evaluator over a ledger, and the result file.
 
 Trials go through a ledger, as everywhere: a benchmark that was stopped goes on where it stood.
 """
@@ -76,11 +76,18 @@ def parser(doc: str | None, rows: int) -> argparse.ArgumentParser:
 @contextmanager
 def lab(arguments: argparse.Namespace) -> Iterator[Lab]:
     """Open AV-MNIST, cut to `--rows`, and a ledger beside it."""
+    dataset = open_dataset("avmnist", raw=arguments.raw).with_train_rows(arguments.rows, seed=0)
+    with lab_on(dataset, arguments.ledger) as made:
+        yield made
+
+
+@contextmanager
+def lab_on(dataset: Dataset, ledger_path: Path | None) -> Iterator[Lab]:
+    """A lab on any dataset, and a ledger beside it unless one is given."""
     import tempfile
 
-    dataset = open_dataset("avmnist", raw=arguments.raw).with_train_rows(arguments.rows, seed=0)
     with tempfile.TemporaryDirectory() as scratch:
-        where = arguments.ledger or Path(scratch) / "ledger.sqlite"
+        where = ledger_path or Path(scratch) / "ledger.sqlite"
         with Ledger.open(where) as ledger:
             evaluator = Evaluator(dataset, METRICS["accuracy"], ledger, Path(scratch) / "bank")
             clock = Clock(ledger, None)

@@ -137,6 +137,17 @@ def test_numbers_that_are_none(schema, arrays, targets, codes):
         Dataset.from_arrays("toy", schema, arrays, targets, codes)
 
 
+def test_a_padded_token_is_there_or_not(codes):
+    x = Modality(name="x", kind=Kind.FEATURES, shape=(2, 3), dtype="float32", padded=True)
+    schema = Schema(modalities=(x,), target=Target(name="y", task=Task.REGRESSION))
+    array = np.ones((40, 2, 3), np.float32)
+    targets = np.arange(40, dtype=np.float32)
+    Dataset.from_arrays("toy", schema, {"x": array}, targets, codes)
+    array[7, 1, 0] = 0.5
+    with pytest.raises(DataError, match=r"'x': row 7 holds 0.5: the first column is 1 for a token"):
+        Dataset.from_arrays("toy", schema, {"x": array}, targets, codes)
+
+
 def test_numbers_that_are_none_are_no_matter_where_the_modality_is_absent(
     schema, arrays, targets, codes
 ):

@@ -190,3 +190,14 @@ def test_outputs_by_task():
     assert Target(name="y", task=Task.BINARY, classes=("a", "b")).outputs == 2
     assert Target(name="y", task=Task.MULTILABEL, classes=("a",)).outputs == 1
     assert Target(name="y", task=Task.REGRESSION).outputs == 1
+
+
+def test_padding_is_for_tokens_and_leaves_other_schemas_as_they_were():
+    fields = {"name": "x", "dtype": "float32"}
+    plain = Modality(kind="features", shape=(3, 2), **fields)
+    assert "padded" not in plain.model_dump_json()  # fingerprints of data built before hold
+    padded = plain.model_copy(update={"padded": True})
+    assert Modality.model_validate_json(padded.model_dump_json()) == padded
+    for kind, shape in (("features", (3,)), ("image", (1, 2, 2)), ("timeseries", (3, 1))):
+        with pytest.raises(ValidationError, match="padding is for tokens"):
+            Modality(kind=kind, shape=shape, padded=True, **fields)

@@ -12,6 +12,7 @@ TINY = {  # one line an encoder: options that keep the checks quick
     "lenet": Block.of("lenet", channels=4),
     "maxout": Block.of("maxout", channels=6, pieces=3, dropout=0.1),
     "mlp": Block.of("mlp", channels=6),
+    "linear-tokens": Block.of("linear-tokens", channels=6),
     "ramlp": Block.of("ramlp", widths=(4, 6, 4, 8), depths=(1, 1, 1, 1), hd=(1, 2, 4, 8)),
     "mlp-mixer": Block.of("mlp-mixer", channels=6, token_dim=5, channel_dim=7, dropout=0.1),
     "hyper-mixer": Block.of("hyper-mixer", channels=6, token_dim=5, channel_dim=7),
@@ -65,8 +66,9 @@ def test_every_block_of_the_catalog_is_checked():
 
 
 def test_the_catalog_knows_who_takes_what():
-    assert catalog.encoders_for(Kind.TABULAR) == ["maxout", "mlp"]
+    assert catalog.encoders_for(Kind.TABULAR) == ["linear-tokens", "maxout", "mlp"]
     assert "monarch-mixer" not in catalog.encoders_for(Kind.IMAGE)
     assert catalog.encoders_for(Kind.TEXT) == [
-        "conv", "gmlp", "hyper-mixer", "maxout", "mlp", "mlp-mixer", "monarch-mixer", "s2-mlp",
+        "conv", "gmlp", "hyper-mixer", "linear-tokens", "maxout", "mlp", "mlp-mixer",
+        "monarch-mixer", "s2-mlp",
     ]  # fmt: skip

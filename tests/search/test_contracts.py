@@ -9,6 +9,7 @@ from polymix.search import STRATEGIES
 from polymix.search.m2_mixer import M2Mixer
 from polymix.search.mfas import MFAS
 from polymix.search.mixmas import MixMAS
+from polymix.search.mro import MRO
 from polymix.search.random_search import RandomSearch
 from polymix.space.mfas import MFASSpace
 from polymix.space.mix import MixSpace
@@ -83,6 +84,21 @@ class TestMFASOfThreeModalities(StrategyContract):
         return MFAS(**TINY_MFAS)
 
 
+class TestMRO(StrategyContract):
+    trials = 10
+    kills = (1, 2)
+
+    @pytest.fixture
+    def dataset(self):
+        return toy_dataset(60)
+
+    def make(self):
+        return MRO(
+            dim=8, heads=2, ff=1, horizon=3, masks=4, probe_epochs=1, full_epochs=2, top=2,
+            init="supernet",
+        )  # fmt: skip
+
+
 class TestToyAskTell(StrategyContract):
     trials = 22
     kills = (2,)
@@ -111,7 +127,7 @@ class TestToyOneShot(StrategyContract):
 
 
 def test_every_strategy_is_checked():
-    contracts = [MixMAS(), M2Mixer(), MFAS(), RandomSearch()]
+    contracts = [MixMAS(), M2Mixer(), MFAS(), MRO(), RandomSearch()]
     assert {type(strategy) for strategy in contracts} == set(STRATEGIES.values())
 
 

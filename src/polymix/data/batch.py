@@ -98,10 +98,18 @@ def blanked(raw: Tensor, present: Tensor) -> Tensor:
 
 
 def convert(modality: Modality, raw: Tensor, device: torch.device) -> Tensor:
-    """Raw rows `(B, *shape)` on the device, as float32 and normalised; text as int64."""
+    """Raw rows `(B, *shape)` on the device, as float32 and normalised; text as int64.
+
+    Padding is zeros, whatever the raw rows hold there.
+    """
     raw = raw.to(device)
     if modality.kind is Kind.TEXT:
         return raw.to(torch.int64)
+    x = _normalised(modality, raw, device)
+    return torch.where(raw[..., :1] != 0, x, 0.0) if modality.padded else x
+
+
+def _normalised(modality: Modality, raw: Tensor, device: torch.device) -> Tensor:
     x = raw.to(torch.float32)
     if modality.statistics is None:
         return x

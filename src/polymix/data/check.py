@@ -42,6 +42,8 @@ def _modality_rule(modality: Modality, dtype: np.dtype) -> tuple[str, Wrong] | N
     if modality.kind is Kind.TEXT:
         size = modality.vocabulary or 0
         return f"token ids are 0..{size - 1}", lambda x: (x < 0) | (x >= size)
+    if modality.padded:
+        return "the first column is 1 for a token, 0 for padding; all are numbers", _no_token
     if dtype.kind != "f":
         return None
     return "leave the row without it (present), or fill it in", _no_number
@@ -58,6 +60,12 @@ def _target_rule(target: Target) -> tuple[str, Wrong]:
 
 def _no_number(x: np.ndarray) -> np.ndarray:
     return np.asarray(~(np.abs(x) <= LARGEST))
+
+
+def _no_token(x: np.ndarray) -> np.ndarray:
+    wrong = _no_number(x)
+    wrong[..., 0] |= (x[..., 0] != 0) & (x[..., 0] != 1)
+    return wrong
 
 
 def _first(

@@ -72,6 +72,8 @@ class Modality(_Model):
         optional: whether some training row lacks it.
         vocabulary: number of token ids (`text` only).
         statistics: of the training rows; none for `text`.
+        padded: whether a row may have fewer tokens than T: the first of its columns is then 1 for
+            a token that is there and 0 for padding, which a batch holds as zeros throughout.
     """
 
     name: Name
@@ -81,6 +83,7 @@ class Modality(_Model):
     optional: bool = False
     vocabulary: Size | None = None
     statistics: Statistics | None = None
+    padded: bool = Field(default=False, exclude_if=lambda padded: not padded)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -99,6 +102,12 @@ class Modality(_Model):
             )
         if (self.kind is Kind.TEXT) != (self.vocabulary is not None):
             raise ValueError(f"modality '{self.name}': a vocabulary goes with kind text alone")
+        sequence = self.kind in (Kind.TIMESERIES, Kind.FEATURES) and len(self.shape) == 2
+        if self.padded and not (sequence and self.shape[1] > 1):
+            raise ValueError(
+                f"modality '{self.name}': padding is for tokens (T, 1 + C) of kind timeseries or "
+                f"features, but got kind {self.kind} of shape {self.shape}"
+            )
         if self.statistics and len(self.statistics.mean) not in (1, self.channels):
             raise ValueError(
                 f"modality '{self.name}': {len(self.statistics.mean)} statistics "

@@ -43,10 +43,14 @@ def _statistics(modality: Modality, array: np.ndarray, rows: np.ndarray) -> Stat
     for start in range(0, len(rows), CHUNK):
         chunk = array[rows[start : start + CHUNK]].astype(np.float64)
         flat = np.moveaxis(chunk, -1 if last else 1, -1).reshape(-1, channels)
+        if modality.padded:
+            flat = flat[flat[:, 0] != 0]
         total += flat.sum(0)
         square += np.einsum("nc,nc->c", flat, flat)
         count += len(flat)
-    mean = total / count
-    std = np.sqrt(np.maximum(square / count - mean**2, 0.0))
+    mean = total / max(count, 1)
+    std = np.sqrt(np.maximum(square / max(count, 1) - mean**2, 0.0))
     std[std < 1e-6 * np.maximum(np.abs(mean), 1.0)] = 1.0
+    if modality.padded:
+        mean[0], std[0] = 0.0, 1.0  # what says whether a token is there stays as it is
     return Statistics(mean=tuple(mean.tolist()), std=tuple(std.tolist()))

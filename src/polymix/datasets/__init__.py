@@ -20,6 +20,7 @@ from polymix.datasets.cache import built, cache_folder, open_built
 from polymix.datasets.demo import Demo
 from polymix.datasets.mimic import Mimic
 from polymix.datasets.mmimdb import MmImdb
+from polymix.datasets.mosi import Mosi
 from polymix.errors import UsageError, describe, did_you_mean
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Entry",
     "Mimic",
     "MmImdb",
+    "Mosi",
     "Progress",
     "cache_folder",
     "list_datasets",
@@ -37,8 +39,8 @@ __all__ = [
     "open_dataset",
 ]
 
-DATASETS: Mapping[str, type[Demo | AvMnist | Mimic | MmImdb]] = {
-    builder.NAME: builder for builder in (Demo, AvMnist, Mimic, MmImdb)
+DATASETS: Mapping[str, type[Demo | AvMnist | Mimic | MmImdb | Mosi]] = {
+    builder.NAME: builder for builder in (Demo, AvMnist, Mimic, MmImdb, Mosi)
 }
 
 

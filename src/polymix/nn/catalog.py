@@ -14,6 +14,7 @@ from polymix.nn.fusion import Concat, FusionFunction, Max, Mean
 from polymix.nn.gmlp import GMLP
 from polymix.nn.hyper_mixer import HyperMixer
 from polymix.nn.lenet import LeNet
+from polymix.nn.linear_tokens import LinearTokens
 from polymix.nn.maxout import Maxout
 from polymix.nn.mlp import MLPEncoder, PooledNetwork
 from polymix.nn.mlp_mixer import MLPMixer
@@ -25,7 +26,7 @@ STACKS: dict[str, type[Stack]] = {
     s.name: s for s in (MLPMixer, HyperMixer, MonarchMixer, GMLP, S2MLP)
 }
 ENCODERS: dict[str, type[Encoder]] = {
-    e.name: e for e in (ConvEncoder, LeNet, Maxout, RaMLP, MLPEncoder)
+    e.name: e for e in (ConvEncoder, LeNet, Maxout, RaMLP, MLPEncoder, LinearTokens)
 }
 FUSIONS: dict[str, type[FusionFunction]] = {f.name: f for f in (Concat, Mean, Max)}
 

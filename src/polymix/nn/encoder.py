@@ -34,6 +34,7 @@ class Encoder(nn.Module):
         kinds: the kinds of modality it takes.
         presets: options by preset; `small` must be there.
         widths: channels of each feature, in the order of `features`.
+        pads: whether a token of zeros in the last feature is padding.
     """
 
     name: ClassVar[str]
@@ -41,6 +42,7 @@ class Encoder(nn.Module):
     kinds: ClassVar[frozenset[Kind]]
     presets: ClassVar[Mapping[str, Options]]
     widths: tuple[int, ...]
+    pads: bool = False
 
     @property
     def channels(self) -> int:

@@ -10,10 +10,13 @@ from polymix.errors import UsageError, describe, did_you_mean
 from polymix.search.m2_mixer import M2Mixer
 from polymix.search.mfas import MFAS
 from polymix.search.mixmas import MixMAS
+from polymix.search.mro import MRO
 from polymix.search.protocol import Strategy
 from polymix.search.random_search import RandomSearch
 
-STRATEGIES: dict[str, type[Strategy]] = {s.name: s for s in (MixMAS, M2Mixer, MFAS, RandomSearch)}
+STRATEGIES: dict[str, type[Strategy]] = {
+    s.name: s for s in (MixMAS, M2Mixer, MFAS, MRO, RandomSearch)
+}
 
 
 def make_strategy(name: str, options: dict[str, Any] | None = None) -> Strategy:

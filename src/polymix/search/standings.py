@@ -120,9 +120,7 @@ def stand(finalists: Sequence[Finalist], referee: Referee) -> Standings:
 
 def _compared(finalist: Finalist, finalists: Sequence[Finalist]) -> list[Trial]:
     """The seeds it finished, where every one finished some; else whatever has a score."""
-    done = {
-        id(f): [t for t in f.trials if t.status is Status.DONE and t.usable] for f in finalists
-    }
+    done = {id(f): [t for t in f.trials if t.status is Status.DONE and t.usable] for f in finalists}
     if all(done[id(f)] for f in finalists if _alive(f)):
         return done[id(finalist)]
     return finalist.scored[:1]

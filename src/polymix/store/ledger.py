@@ -198,6 +198,18 @@ class Ledger:
         with self._database.read() as connection:
             return to_tensors(read_kept(connection, digest), digest)
 
+    def keep_weights(self, tensors: Mapping[str, torch.Tensor]) -> str:
+        """Keep weights that no trial made, e.g. a supernet's; once, however often asked.
+
+        Returns:
+            Their digest, for `Proposal.init`.
+        """
+        kept: dict[str, bytes] = {}
+        name = keep(kept, packed(tensors))
+        with self._database.write() as connection:
+            _insert(connection, [], kept)
+        return name
+
     def spent_cpu_s(self) -> float:
         """CPU seconds of the trials made here; reused ones cost nothing."""
         asked = select(func.sum(trials.c.cpu_s)).where(trials.c.origin == OWN)

@@ -30,7 +30,7 @@ from polymix.records import EpochRecord, Fidelity, Proposal, Recipe, Trial
 from polymix.search import protocol
 from polymix.space.mix import MixGenotype
 from polymix.train.feed import Feed, FeedTrainer
-from polymix.train.loop import make_optimizer
+from polymix.train.loop import make_optimizer, optimizer_tensors, restore_optimizer
 
 Activation = Literal["relu", "sigmoid"]
 
@@ -378,8 +378,7 @@ class ToyOneShot(_Toy):
         assert self._net is not None
         tensors = {f"net/{name}": t.detach() for name, t in self._net.state_dict().items()}
         for k, optimizer in enumerate(self._optimizers):
-            for i, entries in optimizer.state_dict()["state"].items():
-                tensors |= {f"optimizer/{k}/{i}/{name}": t for name, t in entries.items()}
+            tensors |= optimizer_tensors(optimizer, f"optimizer/{k}")
         return tensors, {"epoch": self._epoch}
 
     def load_state(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
@@ -388,12 +387,7 @@ class ToyOneShot(_Toy):
         net = {n.removeprefix("net/"): t for n, t in tensors.items() if n.startswith("net/")}
         self._net.load_state_dict(net)
         for k, optimizer in enumerate(self._optimizers):
-            entries: dict[int, dict[str, Tensor]] = {}
-            for name, tensor in tensors.items():
-                if name.startswith(f"optimizer/{k}/"):
-                    _, _, i, entry = name.split("/")
-                    entries.setdefault(int(i), {})[entry] = tensor
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": entries})
+            restore_optimizer(optimizer, tensors, f"optimizer/{k}")
         self._epoch = meta["epoch"]
 
     def derive(self) -> Sequence[Proposal]:

@@ -47,6 +47,9 @@ class Memory(Protocol):
     def weights(self, digest: str) -> State:
         """Kept weights."""
 
+    def keep_weights(self, tensors: Mapping[str, Tensor]) -> str:
+        """Keep weights that no trial made; their digest."""
+
     def save_checkpoint(self, name: str, tensors: Mapping[str, Tensor], meta: Any) -> None:
         """Keep an unfinished trial."""
 

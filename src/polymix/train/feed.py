@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,6 +80,10 @@ class FeedTrainer:
 
         proposal = Proposal(genotype, Fidelity(1, 1, self.seed), init=tuple(init))
         return self._evaluator.model(proposal)
+
+    def keep(self, tensors: Mapping[str, Tensor]) -> str:
+        """Keep weights that proposals may start from (`Proposal.init`); their digest."""
+        return self._evaluator.memory.keep_weights(tensors)
 
     def banked(self, model: Model) -> Source:
         """The features that a model's `fuse` reads, from the bank."""

@@ -199,8 +199,7 @@ class Trainer:
     def tensors(self) -> dict[str, Tensor]:
         """Everything an interrupted job needs to go on, but for `meta`."""
         found = {f"model/{n}": t.detach() for n, t in self.learner.tensors().items()}
-        for i, state in self.optimizer.state_dict()["state"].items():
-            found.update({f"optimizer/{i}/{n}": t for n, t in state.items()})
+        found.update(optimizer_tensors(self.optimizer, "optimizer"))
         for k, best in enumerate(self.best):
             if best.predictions is not None:
                 found[f"best/{k}/predictions"] = torch.from_numpy(best.predictions)
@@ -233,13 +232,7 @@ class Trainer:
         """Go on from what `tensors` and `meta` saved."""
         for name, tensor in self.learner.tensors().items():
             tensor.copy_(tensors[f"model/{name}"])
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("optimizer/"):
-                _, index, key = name.split("/", 2)
-                state.setdefault(int(index), {})[key] = tensor
-        whole = self.optimizer.state_dict()
-        self.optimizer.load_state_dict({**whole, "state": state})
+        restore_optimizer(self.optimizer, tensors, "optimizer")
         self.epoch, self.steps, self.lr = meta["epoch"], meta["steps"], meta["lr"]
         self._least, self._stale = meta["least"], meta["stale"]
         for k, kept in enumerate(meta["best"]):
@@ -256,6 +249,27 @@ class Trainer:
 def make_optimizer(parameters: list[Tensor], recipe: Recipe) -> torch.optim.Optimizer:
     """Adam, fused: one kernel for all parameters."""
     return torch.optim.Adam(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
+    """An optimizer's state as named tensors; `restore_optimizer` takes them back."""
+    return {
+        f"{prefix}/{i}/{name}": tensor
+        for i, entries in optimizer.state_dict()["state"].items()
+        for name, tensor in entries.items()
+    }
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], prefix: str
+) -> None:
+    """Go on from `optimizer_tensors`; tensors of other names are left aside."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith(f"{prefix}/"):
+            index, key = name.removeprefix(f"{prefix}/").split("/", 1)
+            state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
 def step(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
