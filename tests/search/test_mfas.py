@@ -26,6 +26,8 @@ AVMNIST = Schema(modalities=(IMAGE, SOUND), target=TARGET)
 
 
 def begin(strategy, schema=AVMNIST, **changes):
+    if not strategy.backbones:
+        strategy.backbones = dict.fromkeys(schema.names, "lenet")  # as in the paper
     strategy.setup(task(schema, **changes))
     return strategy
 
