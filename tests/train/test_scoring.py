@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -240,3 +241,18 @@ def test_the_bootstrap_agrees_with_the_closed_form():
     drawn = Referee(replace(METRICS["accuracy"], per_row=None), targets).difference(a, b)
     assert drawn.value == pytest.approx(closed.value)
     assert drawn.high - drawn.low == pytest.approx(closed.high - closed.low, rel=0.15)
+
+
+def test_two_unsteady_seeds_are_no_tie_with_what_is_far_better():
+    targets = np.zeros(750, np.int64)
+
+    def scored(key: str, right: float) -> SimpleNamespace:
+        hits = np.arange(750) < right * 750
+        return SimpleNamespace(key=key, predictions=np.stack([hits, ~hits], 1).astype(float))
+
+    referee = Referee(METRICS["accuracy"], targets)
+    good = [scored("a", 0.83), scored("b", 0.82)]
+    unsteady = [scored("c", 0.46), scored("d", 0.30)]
+    assert not referee.difference(good, unsteady).noise
+    low, high = referee.score(unsteady).low, referee.score(unsteady).high
+    assert 0 < low < 0.38 < high < 1

@@ -21,6 +21,9 @@ from polymix.train.metrics import Metric
 
 Z = 1.959963984540054
 DRAWS = 200
+LEAST_FREEDOM = 4.0
+"""Two seeds alone would leave Student's t one degree of freedom, and an interval of which an
+unsteady architecture makes a tie with anything; that finalists are trained alike is worth more."""
 
 
 class Scored(Protocol):
@@ -110,4 +113,5 @@ def spread(sides: Sequence[Sequence[float]]) -> float:
     freedom = sum(shares) ** 2 / sum(
         share**2 / (len(side) - 1) for share, side in zip(shares, sides, strict=True)
     )
+    freedom = max(freedom, LEAST_FREEDOM)
     return float(stats.t.ppf(0.975, freedom) * np.sqrt(sum(shares)))
