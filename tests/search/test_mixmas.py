@@ -16,6 +16,8 @@ from polymix.search.m2_mixer import M2Mixer
 from polymix.search.mixmas import CANDIDATES, MixMAS
 from polymix.search.random_search import RandomSearch
 from polymix.testing import run_strategy, toy_dataset
+from polymix.train.intervals import Referee
+from polymix.train.metrics import METRICS
 from search.common import answer, task
 
 NAMES = ["mlp-mixer", "hyper-mixer", "mlp"]
@@ -293,4 +295,12 @@ def test_a_planted_loser_loses_and_a_planted_tie_is_a_tie(planted, tmp_path):
         assert chosen["image"].name == "mlp", seed
         # Two MLPs differ by no more than the noise: the cheaper one is taken.
         assert chosen["series"].name == "mlp", seed
+        referee = Referee(METRICS["accuracy"], data.targets[data.split.val])
+        made = {
+            dict(t.proposal.genotype.encoders)[name].name: t
+            for t in record.outcome.trials
+            for name in ["series"]
+            if [n for n, _ in t.proposal.genotype.encoders] == [name]
+        }
+        assert referee.difference([made["mlp"]], [made["costly-mlp"]]).noise, seed
         assert record.outcome.trials[0].status is Status.DONE
