@@ -23,9 +23,11 @@ from polymix.records import Proposal, Role, Trial
 from polymix.search.bench import Bench, LocalRunner
 from polymix.search.callbacks import Callback
 from polymix.search.clock import Clock
+from polymix.search.mixmas import MixMAS
+from polymix.search.protocol import Task
 from polymix.store.ledger import Ledger
 from polymix.train.evaluate import Evaluator
-from polymix.train.intervals import spread
+from polymix.train.intervals import Referee, spread
 from polymix.train.metrics import METRICS
 
 
@@ -59,6 +61,31 @@ class Lab:
         if failed:
             raise SystemExit(f"a trial failed: {failed[0]}")
         return trials
+
+
+def stages(lab: Lab, strategy: MixMAS, seed: int) -> list[Trial]:
+    """Run MixMAS's stages as the driver does, without a clock; `strategy` then knows its winner."""
+    dataset, evaluator = lab.dataset, lab.evaluator
+    referee = Referee(evaluator.metric, dataset.targets[dataset.split.val])
+    strategy.setup(
+        Task(
+            schema=dataset.schema,
+            rows=len(dataset.split.train),
+            seed=seed,
+            metric=evaluator.metric.name,
+            seconds=None,
+            trials=None,
+            cost=evaluator.cost,
+            difference=referee.difference,
+            predict=lambda _: 0.0,
+        )
+    )
+    trials: list[Trial] = []
+    while cohort := list(strategy.ask()):
+        told = lab.run(cohort)
+        strategy.tell(told)
+        trials += told
+    return trials
 
 
 def parser(doc: str | None, rows: int) -> argparse.ArgumentParser:

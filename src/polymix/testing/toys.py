@@ -38,6 +38,7 @@ MODALITIES: dict[str, Modality] = {
     "image": Modality(name="image", kind=Kind.IMAGE, shape=(1, 8, 8), dtype="uint8"),
     "series": Modality(name="series", kind=Kind.TIMESERIES, shape=(6, 3), dtype="float32"),
     "table": Modality(name="table", kind=Kind.TABULAR, shape=(5,), dtype="float32"),
+    "vectors": Modality(name="vectors", kind=Kind.FEATURES, shape=(4, 6), dtype="float32"),
 }
 
 
@@ -55,7 +56,7 @@ def toy_dataset(
 
     Args:
         rows: how many; about a fifth are validation rows, and a fifth test rows.
-        modalities: of `image`, `series` and `table`.
+        modalities: of `image`, `series`, `table` and `vectors`.
         absent: share of the rows that lack the last modality, where there are several.
         classes: of the target; two for a binary one, one for a regression's.
         task: what is predicted.
