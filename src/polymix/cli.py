@@ -109,6 +109,12 @@ def search(
         str | None, typer.Option(help="cpu, cuda, cuda:1, …", show_default="the best there is")
     ] = None,
     jobs: Annotated[int, typer.Option(help="Processes that train at the same time.")] = 1,
+    class_weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Weigh classes in the loss by how rare they are: balanced.", show_default="none"
+        ),
+    ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option(
@@ -161,6 +167,7 @@ def search(
             seed=seed,
             compare=compare,
             reuse=reuse or [],
+            class_weights=class_weights,
         )
         request.check(problems)
         if dry_run:

@@ -29,6 +29,7 @@ from polymix.search.protocol import Strategy
 from polymix.search.workers import ProcessRunner
 from polymix.store.ledger import Ledger
 from polymix.store.run_folder import RunFolder
+from polymix.train.decide import calibration, decide
 from polymix.train.evaluate import Evaluator, load_matching
 from polymix.train.metrics import metric_for
 
@@ -150,15 +151,28 @@ class Session:
         if chosen is None or chosen.weights is None:
             return
         metrics = metrics_json(outcome, self.config.metric)
-        metrics["schema"] = served_schema(evaluator, chosen).model_dump(mode="json")
+        schema = served_schema(evaluator, chosen)
+        metrics["schema"] = schema.model_dump(mode="json")
+        metrics["calibration"] = calibration(
+            schema.target.decision, evaluator.val_targets, said_by(chosen)
+        )
         model = evaluator.trained(chosen)
         weights = {name: t.detach().cpu() for name, t in model.state_dict().items()}
         self.folder.finish_model(chosen.proposal.genotype.to_json(), weights, metrics)
 
 
 def served_schema(evaluator: Evaluator, trial: Trial) -> Schema:
-    """The schema that a trial's model was built on."""
-    return evaluator.schema_for(trial.proposal.recipe)
+    """The schema that a trial's model was built on, with what was decided for that model."""
+    schema = evaluator.schema_for(trial.proposal.recipe)
+    decision = decide(schema.target, evaluator.val_targets, said_by(trial))
+    target = schema.target.model_copy(update={"decision": decision})
+    return schema.model_copy(update={"target": target})
+
+
+def said_by(trial: Trial) -> np.ndarray:
+    """A scored trial's predictions of the validation rows."""
+    assert trial.predictions is not None
+    return trial.predictions
 
 
 def check_device(name: str) -> torch.device:
