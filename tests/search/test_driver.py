@@ -190,6 +190,7 @@ class Plan:
         self.finals = Finals.__new__(Finals)
         self.finals.finalists = [None] * finalists
         self.finals.driver = SimpleNamespace(runner=SimpleNamespace(jobs=1))
+        self.finals._fit_seconds = lambda finalist: None
         self.finals._epoch_seconds = lambda finalist, rows: epoch * rows / 1000 / finalists
 
     def __call__(self, remaining, seeds=3, epochs=30, rows=1000):

@@ -163,11 +163,14 @@ class Driver:
         """Seconds that a proposal is expected to take, from its FLOPs; 0 without a limit."""
         if self.rate is None:
             return 0.0
+        split = self.evaluator.dataset.split
         try:
+            fit = self.evaluator.fit_seconds(proposal.genotype, len(split.train))
+            if fit is not None:
+                return fit
             flops = self.evaluator.trained_flops(proposal.genotype, proposal.recipe)
         except Exception:
             return 0.0  # It cannot be built: the trial will say why.
-        split = self.evaluator.dataset.split
         return self.rate.seconds(
             flops, proposal.fidelity, proposal.recipe, len(split.train), len(split.val)
         )
