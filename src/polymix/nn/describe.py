@@ -255,12 +255,7 @@ DESCRIPTIONS: dict[str, type[TfIdf] | type[Summary]] = {d.name: d for d in (TfId
 def describers_for(kind: Kind) -> list[str]:
     """What describes a kind of modality: our own, then encoders that come with weights."""
     own = [name for name, cls in DESCRIPTIONS.items() if kind in cls.kinds]
-    return own + [n for n in catalog.encoders_for(kind) if pretrained(n)]
-
-
-def pretrained(name: str) -> bool:
-    """Whether an encoder comes with weights of its own."""
-    return bool(getattr(catalog.encoder_class(name), "pretrained", False))
+    return own + catalog.pretrained_for(kind)
 
 
 def make_description(block: Block, modality: Modality) -> Description:
@@ -270,7 +265,7 @@ def make_description(block: Block, modality: Modality) -> Description:
         GenotypeError: no such one, or a modality that it does not take.
     """
     cls = DESCRIPTIONS.get(block.name)
-    if cls is None and block.name in catalog.encoder_names() and pretrained(block.name):
+    if cls is None and block.name in catalog.pretrained_for(modality.kind):
         return Frozen(catalog.make_encoder(block, modality))
     if cls is None or modality.kind not in cls.kinds:
         hint = did_you_mean(block.name, describers_for(modality.kind))

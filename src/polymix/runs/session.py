@@ -128,6 +128,7 @@ class Session:
                 self._publish(outcome, evaluator)
                 self.folder.update_description(
                     status="finished",
+                    searched={"strategy": config.strategy, "why": list(self.strategy.reasons())},
                     used_seconds=round(ledger.used_seconds(), 3),
                     cpu_seconds=round(ledger.spent_cpu_s(), 3),
                 )

@@ -116,6 +116,8 @@ class Driver:
         self.evaluator.on_features = self._features
         self.notes: list[str] = []
         self.strategy.setup(self._task())
+        for reason in self.strategy.reasons():
+            self.note(reason)
 
     # What the strategy is told.
 
