@@ -109,6 +109,10 @@ def search(
         str | None, typer.Option(help="cpu, cuda, cuda:1, …", show_default="the best there is")
     ] = None,
     jobs: Annotated[int, typer.Option(help="Processes that train at the same time.")] = 1,
+    ensemble: Annotated[
+        bool,
+        typer.Option("--ensemble", help="Let a weighted mean of the finalists stand among them."),
+    ] = False,
     class_weights: Annotated[
         str | None,
         typer.Option(
@@ -168,6 +172,7 @@ def search(
             compare=compare,
             reuse=reuse or [],
             class_weights=class_weights,
+            ensemble=ensemble,
         )
         request.check(problems)
         if dry_run:

@@ -86,6 +86,7 @@ class Predictor:
         reuse: Sequence[str | Path] = (),
         ledger: str | None = None,
         class_weights: str | None = None,
+        ensemble: bool = False,
         callbacks: Sequence[Callback] = (),
         progress: Progress | None = None,
     ) -> Predictor:
@@ -105,6 +106,7 @@ class Predictor:
             reuse: run folders whose trials may be taken over.
             ledger: a database's URL, in place of the folder's own ledger.
             class_weights: `balanced` weighs each class in the loss by how rare it is.
+            ensemble: let a weighted mean of the finalists stand among them.
             callbacks: watch the run.
             progress: called as `progress(done, total, what)` while a dataset is built.
 
@@ -130,6 +132,7 @@ class Predictor:
                 reuse=reuse,
                 ledger=ledger,
                 class_weights=class_weights,
+                ensemble=ensemble,
             ),
             callbacks,
             progress,

@@ -88,11 +88,12 @@ class Role(StrEnum):
     SINGLE = "single"
     LATE = "late"
     BOOSTING = "gradient boosting"
+    ENSEMBLE = "ensemble"
 
     @property
     def comparator(self) -> bool:
         """Whether it stands beside the strategy's own proposals."""
-        return self in (Role.RANDOM, Role.SINGLE, Role.LATE, Role.BOOSTING)
+        return self in (Role.RANDOM, Role.SINGLE, Role.LATE, Role.BOOSTING, Role.ENSEMBLE)
 
 
 @dataclass(frozen=True, slots=True)

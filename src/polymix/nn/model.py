@@ -92,6 +92,15 @@ class Model(nn.Module):
         """The loss weights of the fused head and of each modality's, at an epoch from 1."""
         return 1.0, {}
 
+    def take(self, position: int, tensors: Mapping[str, Tensor]) -> None:  # noqa: ARG002
+        """Copy what fits of kept weights, by name and shape; the others are left.
+
+        Args:
+            position: theirs, of the weights that a proposal starts from.
+            tensors: the weights.
+        """
+        load_matching(self, tensors)
+
     def fit(
         self,
         source: Source,  # noqa: ARG002
@@ -122,6 +131,15 @@ class Model(nn.Module):
             for token, mean in zip(tokens, means[name], strict=True):
                 assert isinstance(token, AbsentToken)
                 token.settle(mean)
+
+
+def load_matching(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy the tensors that fit a model's, by name and shape; the others are left."""
+    own = model.state_dict(keep_vars=True)
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            if name in own and own[name].shape == tensor.shape:
+                own[name].copy_(tensor)
 
 
 class MixModel(Model):

@@ -96,6 +96,7 @@ class Request:
         reuse: run folders whose trials may be taken over.
         ledger: a database's URL.
         class_weights: `balanced`, or none.
+        ensemble: whether a weighted mean of the finalists is a finalist too.
     """
 
     data: str | Dataset
@@ -115,6 +116,7 @@ class Request:
     reuse: Sequence[str | Path] = ()
     ledger: str | None = None
     class_weights: str | None = None
+    ensemble: bool = False
 
     @property
     def name(self) -> str:
@@ -180,6 +182,7 @@ class Request:
             threads=default_threads(self.jobs),
             reuse=tuple(str(path) for path in self._reused()),
             ledger=self.ledger,
+            ensemble=self.ensemble,
             class_weights=None if self.class_weights is None else "balanced",
         )
         with problems.caught():

@@ -18,6 +18,7 @@ import polymix
 from polymix.data.dataset import Dataset
 from polymix.data.schema import Schema
 from polymix.errors import DataError, RunFolderError, UsageError
+from polymix.nn.model import load_matching
 from polymix.records import Budget, Trial
 from polymix.search import make_strategy
 from polymix.search.bench import LocalRunner, Runner
@@ -30,7 +31,7 @@ from polymix.search.workers import ProcessRunner
 from polymix.store.ledger import Ledger
 from polymix.store.run_folder import RunFolder
 from polymix.train.decide import calibration, decide
-from polymix.train.evaluate import Evaluator, load_matching
+from polymix.train.evaluate import Evaluator
 from polymix.train.metrics import metric_for
 
 
@@ -121,6 +122,7 @@ class Session:
                     budget=Budget(config.time_limit, config.trials),
                     seed=config.seed,
                     compare=config.compare,
+                    ensemble=config.ensemble,
                     callbacks=self.callbacks,
                     publish=lambda outcome: self._publish(outcome, evaluator),
                 )

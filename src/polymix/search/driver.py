@@ -70,6 +70,7 @@ class Driver:
         budget: what may be spent.
         seed: of everything.
         compare: random search gets a fifth of the search, or as much as the strategy.
+        ensemble: whether a weighted mean of the finalists is a finalist too.
         callbacks: watch.
         publish: called with the outcome so far whenever there is a model that can be used.
     """
@@ -81,6 +82,7 @@ class Driver:
     budget: Budget = field(default_factory=Budget)
     seed: int = 0
     compare: Compare = "fifth"
+    ensemble: bool = False
     callbacks: Sequence[Callback] = ()
     publish: Callable[[Outcome], None] = lambda _: None
 

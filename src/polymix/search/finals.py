@@ -12,6 +12,7 @@ from polymix.errors import SearchError
 from polymix.genotype import Block, Genotype
 from polymix.records import Fidelity, Proposal, Role, Trial
 from polymix.search.boosting import boosting_genotype, within
+from polymix.search.ensemble import ensembles
 from polymix.search.standings import ENOUGH_SEEDS, Finalist, Standings, stand
 from polymix.space.mix import MixGenotype
 
@@ -72,6 +73,9 @@ class Finals:
                 # What is replayed was published when it was made.
                 if driver.bench.fresh > before and any(f.scored for f in self.finalists):
                     yield self.standings()
+        if driver.ensemble and (ensemble := ensembles(driver, self.finalists, deadline)):
+            self.finalists.append(ensemble)
+            yield self.standings()
 
     def _at(self, finalist: Finalist, seed: int) -> Proposal:
         epochs = self.plan["epochs"] if self._fit_seconds(finalist) is None else 1

@@ -26,7 +26,7 @@ from polymix.data.schema import Schema
 from polymix.errors import GenotypeError, PolymixError
 from polymix.genotype import Genotype
 from polymix.nn.build import build_seeded, fit_seconds, stack_key, versions
-from polymix.nn.model import Model, Moments, blank
+from polymix.nn.model import Model, Moments, blank, load_matching
 from polymix.nn.tokens import resize_tokens
 from polymix.records import Cost, Fidelity, Proposal, Recipe, Score, Status, Trial
 from polymix.train.feature_bank import FeatureBank, Progress
@@ -379,8 +379,8 @@ class Evaluator:
         """The model of a proposal before training: seeded weights, then `init`'s, in order."""
         schema = self.schema_for(proposal.recipe)
         model = build_seeded(proposal.genotype, schema, proposal.fidelity.seed)
-        for digest in proposal.init:
-            load_matching(model, self.memory.weights(digest))
+        for position, digest in enumerate(proposal.init):
+            model.take(position, self.memory.weights(digest))
         if proposal.recipe.frozen:
             model.encoders.requires_grad_(False)
         return model.to(self.device)
@@ -425,15 +425,6 @@ def _shape(genotype: Genotype, schema: Schema) -> Hashable:
 def _told(recipe: Recipe) -> dict[str, Any]:
     """A recipe as the ledger's key has it: what came later is left out where it is not used."""
     return {name: v for name, v in asdict(recipe).items() if name != "thaw" or v}
-
-
-def load_matching(model: torch.nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Copy the tensors that fit a model's, by name and shape; the others are left."""
-    own = model.state_dict(keep_vars=True)
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            if name in own and own[name].shape == tensor.shape:
-                own[name].copy_(tensor)
 
 
 @torch.no_grad()
