@@ -146,3 +146,24 @@ def test_a_metric_without_meaning_is_refused_before_anything_is_written(tmp_path
             replace(data, targets=targets), options=QUICK
         )
     assert not path.exists()
+
+
+def test_a_run_that_ships_trees_is_used_like_any_other(tmp_path):
+    data = toy_dataset(240, ("table",), noise=0.3)
+    arrays = {"table": np.abs(data.arrays["table"]).astype(np.float32)}
+    targets = (arrays["table"][:, 0] > 1).astype(np.int64) + (arrays["table"][:, 1] > 1)
+    data = replace(data, arrays=arrays, targets=targets)  # steps, which trees are made for
+    predictor = Predictor(path=tmp_path / "run", device="cpu").fit(data, options=QUICK, trials=20)
+    board = predictor.leaderboard()
+    best = board[board["rank"] == 1].iloc[0]
+    assert best["role"] == "gradient boosting"
+    assert board[board["label"] == "gradient boosting"].iloc[0]["seeds"] == 3
+    assert predictor.leaderboard_json()["chosen"]["rank"] == 1
+    predictor.save(tmp_path / "copy")
+    rows = {"table": arrays["table"][:30]}
+    present = {"table": np.arange(30) % 2 == 0}
+    one = predictor.predict_proba(rows, present)
+    other = Predictor.load(tmp_path / "copy").predict_proba(rows, present)
+    np.testing.assert_array_equal(one, other)
+    assert len({row.tobytes() for row in one[1::2]}) == 1  # nothing there: all alike
+    assert predictor.evaluate(data)["metrics"]["accuracy"]["value"] > 0.9

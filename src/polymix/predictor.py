@@ -13,11 +13,16 @@ import pandas as pd
 import torch
 
 from polymix.data.dataset import Dataset
-from polymix.data.schema import Task
 from polymix.datasets import Progress, open_dataset
 from polymix.errors import RunFolderError, UsageError
 from polymix.runs.evaluation import evaluate_run
-from polymix.runs.inference import load_model, on_schema, predict_arrays, predict_dataset
+from polymix.runs.inference import (
+    load_model,
+    on_schema,
+    predict_arrays,
+    predict_dataset,
+    served_target,
+)
 from polymix.runs.linear_probe import linear_probe
 from polymix.runs.request import Problems, Request
 from polymix.runs.session import Session, check_data, default_device
@@ -28,6 +33,7 @@ from polymix.search.leaderboard import leaderboard, trial_row
 from polymix.search.protocol import Strategy
 from polymix.store.ledger import Ledger
 from polymix.store.run_folder import RunFolder
+from polymix.train.decide import said
 
 
 class Predictor:
@@ -79,6 +85,8 @@ class Predictor:
         compare: Compare = "fifth",
         reuse: Sequence[str | Path] = (),
         ledger: str | None = None,
+        class_weights: str | None = None,
+        ensemble: bool = False,
         callbacks: Sequence[Callback] = (),
         progress: Progress | None = None,
     ) -> Predictor:
@@ -97,6 +105,8 @@ class Predictor:
             compare: random search gets a `fifth` of the search, or as much (`full`).
             reuse: run folders whose trials may be taken over.
             ledger: a database's URL, in place of the folder's own ledger.
+            class_weights: `balanced` weighs each class in the loss by how rare it is.
+            ensemble: let a weighted mean of the finalists stand among them.
             callbacks: watch the run.
             progress: called as `progress(done, total, what)` while a dataset is built.
 
@@ -121,6 +131,8 @@ class Predictor:
                 compare=compare,
                 reuse=reuse,
                 ledger=ledger,
+                class_weights=class_weights,
+                ensemble=ensemble,
             ),
             callbacks,
             progress,
@@ -285,12 +297,7 @@ class Predictor:
         """Class names `(N,)`, label sets `(N, L)` bool, or values `(N,)`; see `predict_proba`."""
         probabilities = self.predict_proba(data, present)
         with RunFolder.open(self._path()) as folder:
-            target = folder.schema.target
-        if target.task is Task.REGRESSION:
-            return probabilities[:, 0]
-        if target.task is Task.MULTILABEL:
-            return probabilities > 0.5
-        return np.asarray(np.array(target.classes)[probabilities.argmax(1)])
+            return said(served_target(folder), probabilities)
 
     # Helpers.
 
@@ -313,7 +320,7 @@ class Predictor:
         if source.rows is not None and len(given.split.train) != source.rows:
             given = given.with_train_rows(source.rows, seed=0)
         check_data(folder, given)
-        return given
+        return given if config.class_weights is None else given.with_balanced_classes()
 
 
 def free_path(path: Path | None, name: str) -> Path:

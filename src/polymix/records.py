@@ -87,11 +87,13 @@ class Role(StrEnum):
     WINNER = "winner"
     SINGLE = "single"
     LATE = "late"
+    BOOSTING = "gradient boosting"
+    ENSEMBLE = "ensemble"
 
     @property
     def comparator(self) -> bool:
         """Whether it stands beside the strategy's own proposals."""
-        return self in (Role.RANDOM, Role.SINGLE, Role.LATE)
+        return self in (Role.RANDOM, Role.SINGLE, Role.LATE, Role.BOOSTING, Role.ENSEMBLE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import pytest
 
 from polymix.genotype import Block
 from polymix.search import STRATEGIES
+from polymix.search.auto import Auto
 from polymix.search.m2_mixer import M2Mixer
 from polymix.search.mfas import MFAS
 from polymix.search.mixmas import MixMAS
@@ -45,6 +46,14 @@ class TestM2Mixer(StrategyContract):
 
     def make(self):
         return M2Mixer(config="S", epochs=2)
+
+
+class TestAuto(StrategyContract):
+    trials = 10
+    kills = (3,)
+
+    def make(self):
+        return Auto(encoders={"series": ["mlp-mixer", "mlp"]}, epochs=1, full_epochs=2)
 
 
 class TestRandomSearch(StrategyContract):
@@ -127,7 +136,7 @@ class TestToyOneShot(StrategyContract):
 
 
 def test_every_strategy_is_checked():
-    contracts = [MixMAS(), M2Mixer(), MFAS(), MRO(), RandomSearch()]
+    contracts = [Auto(), MixMAS(), M2Mixer(), MFAS(), MRO(), RandomSearch()]
     assert {type(strategy) for strategy in contracts} == set(STRATEGIES.values())
 
 

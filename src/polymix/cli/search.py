@@ -33,7 +33,7 @@ def search(
         ),
     ],
     strategy: Annotated[
-        str, typer.Option(help="How to search: mixmas, m2-mixer, mfas, mro, random.")
+        str, typer.Option(help="How to search: auto, mixmas, m2-mixer, mfas, mro, random.")
     ] = "mixmas",
     metric: Annotated[
         str | None,
@@ -77,6 +77,16 @@ def search(
         str | None, typer.Option(help="cpu, cuda, cuda:1, …", show_default="the best there is")
     ] = None,
     jobs: Annotated[int, typer.Option(help="Processes that train at the same time.")] = 1,
+    ensemble: Annotated[
+        bool,
+        typer.Option("--ensemble", help="Let a weighted mean of the finalists stand among them."),
+    ] = False,
+    class_weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Weigh classes in the loss by how rare they are: balanced.", show_default="none"
+        ),
+    ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option(
@@ -129,6 +139,8 @@ def search(
             seed=seed,
             compare=compare,
             reuse=reuse or [],
+            class_weights=class_weights,
+            ensemble=ensemble,
         )
         request.check(problems)
         if dry_run:

@@ -32,7 +32,7 @@ from polymix.data.folder import FORMAT, fingerprint, map_array, read_about, targ
 from polymix.data.sample import draw_sample
 from polymix.data.schema import Schema
 from polymix.data.split import Split
-from polymix.data.statistics import with_statistics
+from polymix.data.statistics import balanced_weights, with_statistics
 from polymix.errors import DataError
 
 
@@ -183,6 +183,17 @@ class Dataset:
         chosen = draw_sample(self.targets, train, rows, seed).rows
         schema = with_statistics(self.schema, self.arrays, self.present, self.targets, chosen)
         return replace(self, split=replace(self.split, train=chosen), schema=schema)
+
+    def with_balanced_classes(self) -> Dataset:
+        """The same data, every class weighed in the loss by how rare it is in training rows.
+
+        Raises:
+            UsageError: the target has no classes.
+        """
+        target = self.schema.target
+        weights = balanced_weights(target, self.targets[self.split.train])
+        weighed = target.model_copy(update={"weights": weights})
+        return replace(self, schema=self.schema.model_copy(update={"target": weighed}))
 
 
 class DatasetWriter:

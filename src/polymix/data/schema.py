@@ -132,6 +132,18 @@ class Task(StrEnum):
     REGRESSION = "regression"
 
 
+class Decision(_Model):
+    """How a trained model's outputs become what it says; fitted on validation rows.
+
+    Attributes:
+        temperature: logits are divided by it.
+        thresholds: the probability above which each label is said; one half where there are none.
+    """
+
+    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
+
+
 class Target(_Model):
     """What is predicted.
 
@@ -140,12 +152,19 @@ class Target(_Model):
         task: what kind of prediction it is.
         classes: of a binary or multiclass target, or the labels of a multilabel one.
         statistics: of a regression target's training rows; models predict in these units.
+        weights: what a row of each class counts in the loss, or a row that has the label against
+            one that has not; none where all count the same.
+        decision: of the trained model that a schema is served with; none before there is one.
     """
 
     name: Name
     task: Task
     classes: tuple[str, ...] = ()
     statistics: Statistics | None = None
+    weights: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
+        default=(), exclude_if=lambda weights: not weights
+    )
+    decision: Decision | None = Field(default=None, exclude_if=lambda decision: decision is None)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -156,6 +175,12 @@ class Target(_Model):
             raise ValueError(f"a binary target has two classes, but got {self.classes}")
         if len(self.classes) < least[self.task]:
             raise ValueError(f"a {self.task} target needs classes, but got {self.classes}")
+        if self.weights and len(self.weights) != len(self.classes):
+            raise ValueError(f"{len(self.weights)} weights for {len(self.classes)} classes")
+        thresholds = self.decision.thresholds if self.decision else ()
+        wanted = len(self.classes) if self.task is Task.MULTILABEL else 0
+        if thresholds and len(thresholds) != wanted:
+            raise ValueError(f"{len(thresholds)} thresholds for {wanted} labels")
         return self
 
     @property

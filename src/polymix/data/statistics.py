@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from polymix.data.check import CHUNK
-from polymix.data.schema import Kind, Modality, Schema, Statistics, Task
+from polymix.data.schema import Kind, Modality, Schema, Statistics, Target, Task
+from polymix.errors import UsageError
 
 
 def with_statistics(
@@ -34,6 +35,33 @@ def with_statistics(
         fitted = Statistics(mean=(float(values.mean()),), std=(float(values.std()) or 1.0,))
         target = target.model_copy(update={"statistics": fitted})
     return schema.model_copy(update={"modalities": tuple(modalities), "target": target})
+
+
+MOST_WEIGHT = 100.0
+
+
+def balanced_weights(target: Target, targets: np.ndarray) -> tuple[float, ...]:
+    """Weights under which every class counts the same, and every label as much as its absence.
+
+    A class's is N / (K N_k), as scikit-learn's `balanced`; a label's, of the rows that have it,
+    N_without / N_with; none is above 100, nor below a hundredth.
+
+    Args:
+        target: what is predicted.
+        targets: of the training rows.
+
+    Raises:
+        UsageError: numbers have no classes.
+    """
+    if target.task is Task.REGRESSION:
+        raise UsageError("--class-weights: a regression target has no classes; leave it out")
+    if target.task is Task.MULTILABEL:
+        counts = (targets > 0).sum(0)
+        weights = (len(targets) - counts) / np.maximum(counts, 1)
+    else:
+        counts = np.bincount(targets, minlength=len(target.classes))
+        weights = len(targets) / (len(counts) * np.maximum(counts, 1))
+    return tuple(np.clip(weights, 1 / MOST_WEIGHT, MOST_WEIGHT).tolist())
 
 
 def _statistics(modality: Modality, array: np.ndarray, rows: np.ndarray) -> Statistics:

@@ -44,6 +44,12 @@ def stack_key(genotype: Genotype, schema: Schema) -> Hashable | None:  # noqa: A
     return None
 
 
+@singledispatch
+def fit_seconds(genotype: Genotype, schema: Schema, rows: int) -> float | None:  # noqa: ARG001
+    """About how long a `fitted` model's fit to `rows` rows takes; none for gradient steps."""
+    return None
+
+
 @build.register
 def _build_mix(genotype: MixGenotype, schema: Schema) -> Model:
     return MixModel(genotype, schema)

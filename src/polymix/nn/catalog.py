@@ -71,6 +71,11 @@ def encoders_for(kind: Kind) -> list[str]:
     return [name for name in encoder_names() if kind in encoder_class(name).kinds]
 
 
+def pretrained_for(kind: Kind) -> list[str]:
+    """The encoders of a kind of modality that come with weights of their own."""
+    return [n for n, e in sorted(ENCODERS.items()) if e.pretrained and kind in e.kinds]
+
+
 def make_encoder(block: Block, modality: Modality) -> Encoder:
     """Build an encoder.
 

@@ -35,6 +35,8 @@ class Encoder(nn.Module):
         presets: options by preset; `small` must be there.
         widths: channels of each feature, in the order of `features`.
         pads: whether a token of zeros in the last feature is padding.
+        pretrained: whether it comes with weights of its own; it is then a candidate wherever it
+            fits, and describes its modality to gradient boosting as it is.
     """
 
     name: ClassVar[str]
@@ -43,6 +45,7 @@ class Encoder(nn.Module):
     presets: ClassVar[Mapping[str, Options]]
     widths: tuple[int, ...]
     pads: bool = False
+    pretrained: ClassVar[bool] = False
 
     @property
     def channels(self) -> int:

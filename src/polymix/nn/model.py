@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from polymix.data.batch import Source
 from polymix.data.schema import Schema
 from polymix.errors import GenotypeError, did_you_mean
 from polymix.nn import catalog
@@ -42,6 +44,8 @@ class Model(nn.Module):
         wants: the features that `fuse` reads, by modality: indices into the encoder's list.
         pool: tokens that a banked feature is pooled to; none keeps them all.
         calibrated: whether the model is to be told its features' moments before it is trained.
+        fitted: whether `fit` makes it what it is, in place of gradient steps.
+        uncounted: FLOPs of a row's pass that are no tensor product's: comparisons, sums.
 
     What `fuse` reads may be prepared without anything trained (pooled, standardised, padded): that
     is `pack`'s, so that the bank can do it once for all rows and all models on the same features.
@@ -53,6 +57,8 @@ class Model(nn.Module):
     wants: Mapping[str, tuple[int, ...]]
     pool: int | None = None
     calibrated: bool = False
+    fitted: bool = False
+    uncounted: int = 0
 
     def native(self, inputs: Mapping[str, Tensor]) -> Features:
         """Inputs by modality (see `Kind`) to the features wanted, as the encoders give them."""
@@ -86,6 +92,37 @@ class Model(nn.Module):
         """The loss weights of the fused head and of each modality's, at an epoch from 1."""
         return 1.0, {}
 
+    def take(self, position: int, tensors: Mapping[str, Tensor]) -> None:  # noqa: ARG002
+        """Copy what fits of kept weights, by name and shape; the others are left.
+
+        Args:
+            position: theirs, of the weights that a proposal starts from.
+            tensors: the weights.
+        """
+        load_matching(self, tensors)
+
+    def fit(
+        self,
+        source: Source,  # noqa: ARG002
+        train: np.ndarray,  # noqa: ARG002
+        val: np.ndarray,  # noqa: ARG002
+        seed: int,  # noqa: ARG002
+        deadline: float | None,  # noqa: ARG002
+    ) -> bool:
+        """Fit a `fitted` model to training rows; validation rows say when it is enough.
+
+        Args:
+            source: supplies batches of raw rows.
+            train: training rows `(N,)`.
+            val: validation rows.
+            seed: of whatever is drawn.
+            deadline: on `time.monotonic`'s clock; none for no limit.
+
+        Returns:
+            Whether there was time for all of it.
+        """
+        raise TypeError(f"{type(self).__name__} must define fit")
+
     @torch.no_grad()
     def settle(self, means: Mapping[str, Sequence[Tensor]]) -> None:
         """Set the absent-tokens that no row could train to the features' means."""
@@ -94,6 +131,15 @@ class Model(nn.Module):
             for token, mean in zip(tokens, means[name], strict=True):
                 assert isinstance(token, AbsentToken)
                 token.settle(mean)
+
+
+def load_matching(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy the tensors that fit a model's, by name and shape; the others are left."""
+    own = model.state_dict(keep_vars=True)
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            if name in own and own[name].shape == tensor.shape:
+                own[name].copy_(tensor)
 
 
 class MixModel(Model):

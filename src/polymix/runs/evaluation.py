@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from polymix.data.dataset import Dataset
+from polymix.data.schema import Task
 from polymix.errors import DataError
 from polymix.records import Interval, Role, Trial
-from polymix.runs.inference import load_model, predict_dataset
+from polymix.runs.inference import load_model, on_schema, predict_dataset
+from polymix.runs.session import served_schema
 from polymix.search.config import RunConfig
 from polymix.store.ledger import Ledger
 from polymix.store.run_folder import RunFolder
+from polymix.train.decide import calibration_error, for_metric
 from polymix.train.evaluate import Evaluator
 from polymix.train.intervals import Referee
 from polymix.train.metrics import METRICS, Metric, metric_for
@@ -32,9 +35,13 @@ class _Scored:
 def evaluate_run(folder: RunFolder, dataset: Dataset, device: torch.device) -> dict[str, Any]:
     """Score a run's model, and every finalist over its seeds, on the test rows.
 
+    Each model says what the temperature and the thresholds fitted to it on validation rows make
+    it say.
+
     Returns:
-        `{schema_version, split, n, metrics: {name: {value, ci}}, finalists: […]}`; it is also
-        written to `evaluation.json`.
+        `{schema_version, split, n, metrics: {name: {value, ci}}, ece, finalists: […]}`, `ece` the
+        expected calibration error, none for a regression; it is also written to
+        `evaluation.json`.
 
     Raises:
         DataError: the dataset has no test rows.
@@ -45,12 +52,15 @@ def evaluate_run(folder: RunFolder, dataset: Dataset, device: torch.device) -> d
     config = RunConfig.parse(dict(folder.config), str(folder.path / "config.yaml"))
     targets = dataset.targets[rows]
     task = dataset.schema.target.task
-    model, _ = load_model(folder)
-    predictions = predict_dataset(model, dataset, rows, device)
+    model, schema = load_model(folder)
+    predictions = predict_dataset(model, on_schema(dataset, schema), rows, device)
     asked = metric_for(task, config.metric)
     others = [m for m in METRICS.values() if task in m.tasks and m is not asked]
     metrics = {
-        metric.name: _interval(_score(metric, targets, predictions)) for metric in (asked, *others)
+        metric.name: _interval(
+            _score(metric, targets, for_metric(metric, schema.target, predictions))
+        )
+        for metric in (asked, *others)
     }
     result = {
         "schema_version": SCHEMA_VERSION,
@@ -58,6 +68,7 @@ def evaluate_run(folder: RunFolder, dataset: Dataset, device: torch.device) -> d
         "n": len(rows),
         "metric": asked.name,
         "metrics": metrics,
+        "ece": calibration_error(targets, predictions) if task is not Task.REGRESSION else None,
         **_finalists(folder, config, dataset, device, Referee(asked, targets)),
     }
     folder.write_evaluation(result)
@@ -97,7 +108,8 @@ def _finalists(
         for finalist in listed:
             trials = [known[t["key"]] for t in finalist["trials"] if t["key"] in known]
             kept = [t for t in trials if t.weights is not None][: max(1, finalist["seeds"])]
-            scored[finalist["rank"]] = [_predicted(t, evaluator, dataset, rows) for t in kept]
+            whole = [ledger.get(t.key, t.proposal) or t for t in kept]
+            scored[finalist["rank"]] = [_predicted(t, evaluator, dataset, rows) for t in whole]
     board = [
         {
             "rank_val": f["rank"],
@@ -125,8 +137,10 @@ def _finalists(
 
 
 def _predicted(trial: Trial, evaluator: Evaluator, dataset: Dataset, rows: np.ndarray) -> _Scored:
-    model = evaluator.trained(trial)
-    return _Scored(trial.key, predict_dataset(model, dataset, rows, evaluator.device))
+    model, target = evaluator.trained(trial), served_schema(evaluator, trial).target
+    schema = dataset.schema.model_copy(update={"target": target})
+    found = predict_dataset(model, replace(dataset, schema=schema), rows, evaluator.device)
+    return _Scored(trial.key, for_metric(evaluator.metric, target, found))
 
 
 def headline(evaluation: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ import torch
 
 from polymix.data.batch import RowSource, new_rows
 from polymix.data.dataset import Dataset
-from polymix.data.schema import Schema
+from polymix.data.schema import Schema, Target
 from polymix.errors import DataError, RunFolderError, did_you_mean
 from polymix.genotype import parse_genotype
 from polymix.nn.build import build
@@ -42,6 +42,12 @@ def load_model(folder: RunFolder) -> tuple[Model, Schema]:
     shapes = {name: tuple(t.shape) for name, t in model.state_dict().items()}
     check_weights(model, folder.weights(shapes), Path(folder.path) / "model.safetensors")
     return model.eval(), schema
+
+
+def served_target(folder: RunFolder) -> Target:
+    """What a run's model predicts, and how what it says is decided."""
+    assert folder.metrics is not None
+    return Schema.model_validate(folder.metrics["schema"]).target
 
 
 def on_schema(dataset: Dataset, schema: Schema) -> Dataset:

@@ -95,6 +95,8 @@ class Request:
         compare: how much random search gets.
         reuse: run folders whose trials may be taken over.
         ledger: a database's URL.
+        class_weights: `balanced`, or none.
+        ensemble: whether a weighted mean of the finalists is a finalist too.
     """
 
     data: str | Dataset
@@ -113,6 +115,8 @@ class Request:
     compare: str = "fifth"
     reuse: Sequence[str | Path] = ()
     ledger: str | None = None
+    class_weights: str | None = None
+    ensemble: bool = False
 
     @property
     def name(self) -> str:
@@ -154,6 +158,9 @@ class Request:
         with problems.caught():
             if self.rows is not None:
                 dataset = dataset.with_train_rows(self.rows, seed=0)
+        with problems.caught():
+            if self.class_weights is not None:
+                dataset = dataset.with_balanced_classes()
         strategy = self._strategy()
         config = RunConfig(
             source=SourceConfig(
@@ -175,6 +182,8 @@ class Request:
             threads=default_threads(self.jobs),
             reuse=tuple(str(path) for path in self._reused()),
             ledger=self.ledger,
+            ensemble=self.ensemble,
+            class_weights=None if self.class_weights is None else "balanced",
         )
         with problems.caught():
             _check_metric(metric, dataset)
@@ -214,6 +223,8 @@ class Request:
         if self.compare not in RANDOM_SHARE:
             hint = did_you_mean(self.compare, RANDOM_SHARE)
             problems.append(f"--compare {self.compare}: {hint}")
+        if self.class_weights not in (None, "balanced"):
+            problems.append(f"--class-weights {self.class_weights}: there is 'balanced' alone")
         if self.metric is not None and self.metric not in METRICS:
             problems.append(f"no metric '{self.metric}': {did_you_mean(self.metric, METRICS)}")
         if problems:

@@ -18,6 +18,7 @@ import polymix
 from polymix.data.dataset import Dataset
 from polymix.data.schema import Schema
 from polymix.errors import DataError, RunFolderError, UsageError
+from polymix.nn.model import load_matching
 from polymix.records import Budget, Trial
 from polymix.search import make_strategy
 from polymix.search.bench import LocalRunner, Runner
@@ -29,7 +30,8 @@ from polymix.search.protocol import Strategy
 from polymix.search.workers import ProcessRunner
 from polymix.store.ledger import Ledger
 from polymix.store.run_folder import RunFolder
-from polymix.train.evaluate import Evaluator, load_matching
+from polymix.train.decide import calibration, decide
+from polymix.train.evaluate import Evaluator
 from polymix.train.metrics import metric_for
 
 
@@ -120,6 +122,7 @@ class Session:
                     budget=Budget(config.time_limit, config.trials),
                     seed=config.seed,
                     compare=config.compare,
+                    ensemble=config.ensemble,
                     callbacks=self.callbacks,
                     publish=lambda outcome: self._publish(outcome, evaluator),
                 )
@@ -127,6 +130,7 @@ class Session:
                 self._publish(outcome, evaluator)
                 self.folder.update_description(
                     status="finished",
+                    searched={"strategy": config.strategy, "why": list(self.strategy.reasons())},
                     used_seconds=round(ledger.used_seconds(), 3),
                     cpu_seconds=round(ledger.spent_cpu_s(), 3),
                 )
@@ -150,15 +154,28 @@ class Session:
         if chosen is None or chosen.weights is None:
             return
         metrics = metrics_json(outcome, self.config.metric)
-        metrics["schema"] = served_schema(evaluator, chosen).model_dump(mode="json")
+        schema = served_schema(evaluator, chosen)
+        metrics["schema"] = schema.model_dump(mode="json")
+        metrics["calibration"] = calibration(
+            schema.target.decision, evaluator.val_targets, said_by(chosen)
+        )
         model = evaluator.trained(chosen)
         weights = {name: t.detach().cpu() for name, t in model.state_dict().items()}
         self.folder.finish_model(chosen.proposal.genotype.to_json(), weights, metrics)
 
 
 def served_schema(evaluator: Evaluator, trial: Trial) -> Schema:
-    """The schema that a trial's model was built on."""
-    return evaluator.schema_for(trial.proposal.recipe)
+    """The schema that a trial's model was built on, with what was decided for that model."""
+    schema = evaluator.schema_for(trial.proposal.recipe)
+    decision = decide(schema.target, evaluator.val_targets, said_by(trial))
+    target = schema.target.model_copy(update={"decision": decision})
+    return schema.model_copy(update={"target": target})
+
+
+def said_by(trial: Trial) -> np.ndarray:
+    """A scored trial's predictions of the validation rows."""
+    assert trial.predictions is not None
+    return trial.predictions
 
 
 def check_device(name: str) -> torch.device:

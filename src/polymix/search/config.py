@@ -46,6 +46,8 @@ class RunConfig(BaseModel):
         threads: of each.
         reuse: run folders whose trials may be taken over.
         ledger: a database's URL, in place of the folder's own ledger.
+        ensemble: whether a weighted mean of the finalists is a finalist too.
+        class_weights: whether the loss weighs classes by how rare they are.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,6 +65,8 @@ class RunConfig(BaseModel):
     threads: int = Field(default=1, ge=1)
     reuse: tuple[str, ...] = ()
     ledger: str | None = None
+    ensemble: bool = False
+    class_weights: Literal["balanced"] | None = None
 
     @classmethod
     def parse(cls, fields: dict[str, Any], where: str) -> RunConfig:

@@ -70,6 +70,7 @@ class Driver:
         budget: what may be spent.
         seed: of everything.
         compare: random search gets a fifth of the search, or as much as the strategy.
+        ensemble: whether a weighted mean of the finalists is a finalist too.
         callbacks: watch.
         publish: called with the outcome so far whenever there is a model that can be used.
     """
@@ -81,6 +82,7 @@ class Driver:
     budget: Budget = field(default_factory=Budget)
     seed: int = 0
     compare: Compare = "fifth"
+    ensemble: bool = False
     callbacks: Sequence[Callback] = ()
     publish: Callable[[Outcome], None] = lambda _: None
 
@@ -116,6 +118,8 @@ class Driver:
         self.evaluator.on_features = self._features
         self.notes: list[str] = []
         self.strategy.setup(self._task())
+        for reason in self.strategy.reasons():
+            self.note(reason)
 
     # What the strategy is told.
 
@@ -163,11 +167,14 @@ class Driver:
         """Seconds that a proposal is expected to take, from its FLOPs; 0 without a limit."""
         if self.rate is None:
             return 0.0
+        split = self.evaluator.dataset.split
         try:
+            fit = self.evaluator.fit_seconds(proposal.genotype, len(split.train))
+            if fit is not None:
+                return fit
             flops = self.evaluator.trained_flops(proposal.genotype, proposal.recipe)
         except Exception:
             return 0.0  # It cannot be built: the trial will say why.
-        split = self.evaluator.dataset.split
         return self.rate.seconds(
             flops, proposal.fidelity, proposal.recipe, len(split.train), len(split.val)
         )

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from polymix.errors import SearchError
 from polymix.genotype import Block, Genotype
 from polymix.records import Fidelity, Proposal, Role, Trial
+from polymix.search.boosting import boosting_genotype, within
+from polymix.search.ensemble import ensembles
 from polymix.search.standings import ENOUGH_SEEDS, Finalist, Standings, stand
 from polymix.space.mix import MixGenotype
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 MOST_SINGLES = 3
 LEAST_EPOCHS = 4
+BOOSTING_SHARE = 0.15
+"""Of the finalists' time, what gradient boosting may be expected to take."""
+
 MARGIN = 1.15
 """Predictions are held to be this much too low."""
 
@@ -68,9 +73,13 @@ class Finals:
                 # What is replayed was published when it was made.
                 if driver.bench.fresh > before and any(f.scored for f in self.finalists):
                     yield self.standings()
+        if driver.ensemble and (ensemble := ensembles(driver, self.finalists, deadline)):
+            self.finalists.append(ensemble)
+            yield self.standings()
 
     def _at(self, finalist: Finalist, seed: int) -> Proposal:
-        fidelity = Fidelity(self.plan["rows"], self.plan["epochs"], seed)
+        epochs = self.plan["epochs"] if self._fit_seconds(finalist) is None else 1
+        fidelity = Fidelity(self.plan["rows"], epochs, seed)
         proposal = finalist.proposal.at(fidelity, keep=True)
         return replace(proposal, stage=finalist.label, share=float("inf"))
 
@@ -105,7 +114,25 @@ class Finals:
         if best is not None:
             proposal = driver.strategy.in_full(best.proposal, own[0])
             found.append(Finalist(proposal, (Role.RANDOM,), "random search"))
-        return _merged(found)
+        return _merged([*found, *self._boosting()])
+
+    def _boosting(self) -> list[Finalist]:
+        """Gradient boosting, where the data are of its kind, with as many rounds as fit."""
+        driver = self.driver
+        genotype = boosting_genotype(driver.evaluator.dataset.schema)
+        if genotype is None:
+            return []
+        rows = len(driver.evaluator.dataset.split.train)
+        if driver.clock.limit is not None:
+            rounds = driver.ledger.decision("gradient boosting: rounds")
+            if rounds is None:
+                allowed = BOOSTING_SHARE * (driver.clock.remaining or 0.0) / ENOUGH_SEEDS
+                expected = driver.evaluator.fit_seconds(genotype, rows) or 0.0
+                asked = within(genotype, expected, allowed)
+                rounds = driver.decide("gradient boosting: rounds", asked)
+            genotype = genotype.model_copy(update={"rounds": rounds})
+        proposal = Proposal(genotype, Fidelity(rows, 1, driver.seed))
+        return [Finalist(proposal, (Role.BOOSTING,), "gradient boosting")]
 
     def _singles(self, encoders: Mapping[str, Block]) -> list[tuple[str, Genotype]]:
         """Each modality alone; the best ones by their probes where there are many."""
@@ -139,16 +166,25 @@ class Finals:
         """What fits the time that is left: fewer epochs first, then seeds, then rows."""
         seconds = max(0.0, remaining * 0.97 - 2.0) / MARGIN
         seconds *= min(self.driver.runner.jobs, len(self.finalists))
-        epoch = sum(self._epoch_seconds(f, rows) for f in self.finalists)
+        fits = [self._fit_seconds(f) for f in self.finalists]
+        pairs = list(zip(self.finalists, fits, strict=True))
+        epoch = sum(self._epoch_seconds(f, rows) for f, fit in pairs if fit is None)
+        fixed = sum(fit for fit in fits if fit is not None)
         for count in range(seeds, 0, -1):
-            fitting = int(seconds / (count * max(epoch, 1e-9)))
+            fitting = int((seconds - count * fixed) / (count * max(epoch, 1e-9)))
             if fitting >= min(epochs, LEAST_EPOCHS):
                 return {"seeds": count, "epochs": min(epochs, fitting)}
+        seconds = max(0.0, seconds - fixed)
         fitting = int(seconds / max(epoch, 1e-9))
         if fitting >= 1:
             return {"seeds": 1, "epochs": min(epochs, fitting)}
         share = max(seconds / max(epoch, 1e-9), 0.01)
         return {"seeds": 1, "epochs": 1, "rows": max(1, int(rows * share))}
+
+    def _fit_seconds(self, finalist: Finalist) -> float | None:
+        """Seconds of a fit that is no epochs; none for what is trained by epochs."""
+        rows = len(self.driver.evaluator.dataset.split.train)
+        return self.driver.evaluator.fit_seconds(finalist.proposal.genotype, rows)
 
     def _epoch_seconds(self, finalist: Finalist, rows: int) -> float:
         """Seconds of an epoch, predicted, and corrected by how probes of the same blocks did."""

@@ -41,7 +41,9 @@ CANDIDATES: dict[Kind, tuple[str, ...]] = {
     Kind.TABULAR: ("mlp",),
     Kind.FEATURES: (*MIXERS, "mlp"),
 }
-"""Table I's candidates, and two that are no mixers: a small CNN and a plain MLP."""
+"""Table I's candidates, and two that are no mixers: a small CNN and a plain MLP.
+
+Encoders that come with weights of their own are candidates too, as far as they are registered."""
 
 
 class MixMAS(Strategy):
@@ -143,7 +145,8 @@ class MixMAS(Strategy):
         for modality in schema.modalities:
             fitting = catalog.encoders_for(modality.kind)
             own = given.get(modality.name) if isinstance(given, dict) else given
-            wanted = CANDIDATES[modality.kind] if own is None else own
+            usual = [*CANDIDATES[modality.kind], *catalog.pretrained_for(modality.kind)]
+            wanted = usual if own is None else own
             names = [n for n in wanted if n in fitting]
             if not names and not problems:
                 problems.append(

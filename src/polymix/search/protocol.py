@@ -74,6 +74,10 @@ class Strategy(BaseModel):
         """Begin. Called once, before anything else."""
         raise TypeError(f"{type(self).__name__} must define setup")
 
+    def reasons(self) -> Sequence[str]:
+        """What a person should know of how it set itself up, once `setup` is done."""
+        return []
+
     def derive(self) -> Sequence[Proposal]:
         """What to train in full, best first.
 

@@ -25,8 +25,8 @@ from polymix.data.sample import Sample, draw_balanced, draw_sample, draw_weighte
 from polymix.data.schema import Schema
 from polymix.errors import GenotypeError, PolymixError
 from polymix.genotype import Genotype
-from polymix.nn.build import build_seeded, stack_key, versions
-from polymix.nn.model import Model, Moments, blank
+from polymix.nn.build import build_seeded, fit_seconds, stack_key, versions
+from polymix.nn.model import Model, Moments, blank, load_matching
 from polymix.nn.tokens import resize_tokens
 from polymix.records import Cost, Fidelity, Proposal, Recipe, Score, Status, Trial
 from polymix.train.feature_bank import FeatureBank, Progress
@@ -191,6 +191,14 @@ class Evaluator:
         if where not in self._fusing:
             self._fusing[where] = count_fusing(build_seeded(genotype, schema, 0), schema)
         return self._fusing[where]
+
+    def fit_seconds(self, genotype: Genotype, rows: int) -> float | None:
+        """About how long what is no gradient step takes; none where all of training is steps.
+
+        Raises:
+            GenotypeError: it cannot be built on this data.
+        """
+        return fit_seconds(genotype, self.dataset.schema, rows)
 
     def sample(self, fidelity: Fidelity) -> Sample:
         """The training rows that a fidelity means."""
@@ -371,8 +379,8 @@ class Evaluator:
         """The model of a proposal before training: seeded weights, then `init`'s, in order."""
         schema = self.schema_for(proposal.recipe)
         model = build_seeded(proposal.genotype, schema, proposal.fidelity.seed)
-        for digest in proposal.init:
-            load_matching(model, self.memory.weights(digest))
+        for position, digest in enumerate(proposal.init):
+            model.take(position, self.memory.weights(digest))
         if proposal.recipe.frozen:
             model.encoders.requires_grad_(False)
         return model.to(self.device)
@@ -419,26 +427,18 @@ def _told(recipe: Recipe) -> dict[str, Any]:
     return {name: v for name, v in asdict(recipe).items() if name != "thaw" or v}
 
 
-def load_matching(model: torch.nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Copy the tensors that fit a model's, by name and shape; the others are left."""
-    own = model.state_dict(keep_vars=True)
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            if name in own and own[name].shape == tensor.shape:
-                own[name].copy_(tensor)
-
-
 @torch.no_grad()
 def count_cost(model: Model, schema: Schema) -> Cost:
-    """Trainable parameters, and FLOPs of one row's forward pass."""
+    """Trainable parameters, or numbers fitted, and FLOPs of one row's forward pass."""
     model.eval()
     inputs = {name: blank(schema, name) for name in model.encoders}
     with FlopCounterMode(display=False) as counter:
         model(inputs)
-    parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    tensors = model.state_dict().values() if model.fitted else model.parameters()
+    parameters = sum(t.numel() for t in tensors if t.requires_grad or model.fitted)
     if not parameters:
         raise GenotypeError("the model has no trainable parameter")
-    return Cost(parameters, int(counter.get_total_flops()))
+    return Cost(parameters, int(counter.get_total_flops()) + model.uncounted)
 
 
 @torch.no_grad()

@@ -10,14 +10,15 @@ the first.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 from scipy import stats
 
-from polymix import seeds
 from polymix.records import Interval
 from polymix.train.metrics import Metric
+from polymix.train.resampling import draw_weights
 
 Z = 1.959963984540054
 DRAWS = 200
@@ -50,6 +51,10 @@ class Referee:
         self.metric, self.targets = metric, targets
         self._values: dict[str, float] = {}
         self._rows: dict[str, np.ndarray] = {}
+
+    @cached_property
+    def _weights(self) -> np.ndarray:
+        return draw_weights(len(self.targets), DRAWS)
 
     def value(self, one: Scored) -> float:
         """The score of one set of predictions."""
@@ -98,10 +103,10 @@ class Referee:
         return self._rows[one.key]
 
     def _drawn(self, predictions: np.ndarray) -> np.ndarray:
-        # The same draws for everyone: differences are paired.
-        rng = seeds.stream(0, "bootstrap")
-        size = len(self.targets)
-        drawn = [rng.integers(size, size=size) for _ in range(DRAWS)]
+        if self.metric.resampled is not None:
+            return self.metric.resampled(self.targets, predictions, self._weights)
+        every = np.arange(len(self.targets))
+        drawn = [np.repeat(every, counts) for counts in self._weights.astype(np.int64)]
         return np.array([self.metric(self.targets[rows], predictions[rows]) for rows in drawn])
 
 

@@ -22,9 +22,15 @@ Weights = tuple[float, dict[str, float]]
 
 
 class Learner(Protocol):
-    """Models in training, K of them."""
+    """Models in training, K of them.
+
+    Attributes:
+        size: K.
+        fitted: the model, if its `fit` stands for an epoch's steps.
+    """
 
     size: int
+    fitted: Model | None
 
     def train(self, mode: bool) -> None:
         """Switch between training and evaluation."""
@@ -59,6 +65,7 @@ class SingleLearner:
     def __init__(self, model: Model, frozen: bool, thaw: int = 0) -> None:
         self.model = model
         self.frozen, self.thaw = frozen, thaw
+        self.fitted = model if model.fitted else None
 
     def train(self, mode: bool) -> None:
         """Switch between training and evaluation."""
@@ -107,6 +114,8 @@ class StackLearner:
             and no batch statistics.
         frozen: as for `SingleLearner`.
     """
+
+    fitted: Model | None = None
 
     def __init__(self, models: Sequence[Model], frozen: bool) -> None:
         self.size = len(models)

@@ -92,7 +92,9 @@ class Trainer:
 
     def __init__(self, learner: Learner, job: Job) -> None:
         self.learner, self.job = learner, job
-        self.optimizer = make_optimizer(learner.parameters(), job.recipe)
+        # What is fitted has no parameters to step.
+        parameters = learner.parameters() or [torch.zeros((), requires_grad=True)]
+        self.optimizer = make_optimizer(parameters, job.recipe)
         self.best = [Best() for _ in range(learner.size)]
         self.steps = 0
         self.epoch = 0
@@ -127,6 +129,11 @@ class Trainer:
 
     def _train_epoch(self) -> None:
         job, learner = self.job, self.learner
+        if learner.fitted is not None:
+            fit, seed = learner.fitted.eval().fit, job.fidelity.seed
+            if not fit(job.source, job.train, job.val, seed, job.deadline):
+                raise OutOfTime
+            return
         learner.train(True)
         seed, total = job.fidelity.seed, torch.zeros(learner.size, device=job.source.device)
         with seeds.torch_stream(job.source.device, seed, "dropout", job.name, self.epoch):

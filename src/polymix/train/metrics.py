@@ -5,12 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from sklearn import metrics as sk
 
 from polymix.data.schema import Task
 from polymix.errors import UsageError, did_you_mean
+from polymix.train import resampling
 
 Array = np.ndarray
 CLASSES = frozenset({Task.BINARY, Task.MULTICLASS})
@@ -27,12 +29,16 @@ class Metric:
         score: targets and predictions to a number, higher is better. Predictions are
             probabilities `(N, K)` of classes or labels, or values `(N, 1)`.
         per_row: the same as a number a row `(N,)` whose mean it is, where it is a mean.
+        resampled: the same of bootstrap draws at once, where it is none: see `train.resampling`.
+        hard: whether it scores the labels said, not how probable they are.
     """
 
     name: str
     tasks: frozenset[Task]
     score: Callable[[Array, Array], float]
     per_row: Callable[[Array, Array], Array] | None = None
+    resampled: Callable[[Array, Array, Array], Array] | None = None
+    hard: bool = False
 
     def __reduce__(self) -> tuple[Callable[[str], Metric], tuple[str]]:
         # Sent to another process by name: its functions cannot be.
@@ -64,6 +70,19 @@ def _hard(function: Callable[..., float], **options: object) -> Callable[[Array,
         return function(targets, labels(targets, predictions), **options)
 
     return score
+
+
+def _hard_draws(function: Callable[..., Array], **options: object) -> Any:
+    def score(targets: Array, predictions: Array, weights: Array) -> Array:
+        return function(targets, labels(targets, predictions), weights, **options)
+
+    return score
+
+
+def _f1(name: str, tasks: frozenset[Task], average: str) -> Metric:
+    score = _hard(sk.f1_score, average=average, zero_division=0)
+    draws = _hard_draws(resampling.f1, average=average)
+    return Metric(name, tasks, score, resampled=draws, hard=True)
 
 
 def _right(targets: Array, predictions: Array) -> Array:
@@ -104,17 +123,25 @@ REGRESSION = frozenset({Task.REGRESSION})
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", LABELLED, _hard(sk.accuracy_score), _right),
-        Metric("balanced_accuracy", CLASSES, _hard(sk.balanced_accuracy_score)),
-        Metric("f1", frozenset({Task.BINARY}), _hard(sk.f1_score)),
-        Metric("f1_macro", LABELLED, _hard(sk.f1_score, average="macro", zero_division=0)),
-        Metric("f1_micro", LABELLED, _hard(sk.f1_score, average="micro", zero_division=0)),
-        Metric("f1_weighted", LABELLED, _hard(sk.f1_score, average="weighted", zero_division=0)),
-        Metric("roc_auc", LABELLED, _auc),
+        Metric("accuracy", LABELLED, _hard(sk.accuracy_score), _right, hard=True),
+        Metric(
+            "balanced_accuracy",
+            CLASSES,
+            _hard(sk.balanced_accuracy_score),
+            resampled=_hard_draws(resampling.balanced_accuracy),
+            hard=True,
+        ),
+        _f1("f1", frozenset({Task.BINARY}), "binary"),
+        _f1("f1_macro", LABELLED, "macro"),
+        _f1("f1_micro", LABELLED, "micro"),
+        _f1("f1_weighted", LABELLED, "weighted"),
+        Metric("roc_auc", LABELLED, _auc, resampled=resampling.roc_auc),
         Metric(
             "neg_log_loss", LABELLED, lambda y, p: _log_likelihood(y, p).mean(), _log_likelihood
         ),
-        Metric("r2", REGRESSION, lambda y, p: float(sk.r2_score(y, p[:, 0]))),
+        Metric(
+            "r2", REGRESSION, lambda y, p: float(sk.r2_score(y, p[:, 0])), resampled=resampling.r2
+        ),
         Metric(
             "neg_mean_absolute_error",
             REGRESSION,
@@ -131,6 +158,7 @@ METRICS: dict[str, Metric] = {
             "neg_root_mean_squared_error",
             REGRESSION,
             lambda y, p: -float(np.sqrt(-_minus_square(y, p).mean())),
+            resampled=resampling.minus_root_mean_square,
         ),
     )
 }

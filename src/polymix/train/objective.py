@@ -6,8 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from polymix.data.schema import Schema, Task
+from polymix.data.schema import Schema, Target, Task
 from polymix.nn.model import Output
+
+
+def class_weights(target: Target) -> Tensor | None:
+    """What a row counts by its class, or by a label that it has, `(K,)`; none for all alike."""
+    return torch.tensor(target.weights) if target.weights else None
 
 
 class Objective:
@@ -23,17 +28,21 @@ class Objective:
         fitted = schema.target.statistics
         self.shift = fitted.mean[0] if fitted else 0.0
         self.scale = fitted.std[0] if fitted else 1.0
+        self.weights = class_weights(schema.target)
+        decision = schema.target.decision
+        self.temperature = decision.temperature if decision else 1.0
 
     def row_losses(self, logits: Tensor, target: Tensor) -> Tensor:
         """Logits `(B, K)` and targets to a loss a row, `(B,)`."""
         if self.task is Task.REGRESSION:
             return (logits[:, 0] - (target - self.shift) / self.scale) ** 2
+        weights = None if self.weights is None else self.weights.to(logits)
         if self.task is Task.MULTILABEL:
             loss = functional.binary_cross_entropy_with_logits(
-                logits, target.to(logits.dtype), reduction="none"
+                logits, target.to(logits.dtype), reduction="none", pos_weight=weights
             )
             return loss.mean(1)
-        return functional.cross_entropy(logits, target, reduction="none")
+        return functional.cross_entropy(logits, target, weights, reduction="none")
 
     def __call__(
         self,
@@ -65,9 +74,11 @@ class Objective:
         return total
 
     def predict(self, logits: Tensor) -> Tensor:
-        """Logits `(…, K)` to probabilities, or to values in the target's own units."""
+        """Logits `(…, K)` to probabilities as tempered, or to values in its own units."""
         if self.task is Task.REGRESSION:
             return logits * self.scale + self.shift
+        if self.temperature != 1.0:
+            logits = logits / self.temperature
         if self.task is Task.MULTILABEL:
             return torch.sigmoid(logits)
         return torch.softmax(logits, -1)

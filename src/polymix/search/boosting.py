@@ -1,0 +1,35 @@
+"""The finalist that is no network: gradient boosting on descriptions of every modality."""
+
+from __future__ import annotations
+
+import math
+
+from polymix.data.schema import Kind, Schema
+from polymix.genotype import Block
+from polymix.nn import boosting as model  # noqa: F401 - registers what builds the genotype
+from polymix.nn.describe import describers_for
+from polymix.space.boosting import BoostingGenotype
+
+KINDS = frozenset({Kind.TABULAR, Kind.TEXT, Kind.FEATURES})
+"""It stands among the finalists where one of the modalities is of these kinds."""
+
+ROUNDS, LEAST_ROUNDS = 200, 5
+MOST_TREES = 5000
+
+
+def boosting_genotype(schema: Schema) -> BoostingGenotype | None:
+    """Gradient boosting on all modalities; none where there is nothing that it is known for."""
+    if not KINDS & {m.kind for m in schema.modalities}:
+        return None
+    described = tuple(
+        (m.name, Block.of(name)) for m in schema.modalities for name in describers_for(m.kind)
+    )
+    rounds = max(LEAST_ROUNDS, min(ROUNDS, MOST_TREES // schema.target.outputs))
+    return BoostingGenotype(descriptions=described, rounds=rounds)
+
+
+def within(genotype: BoostingGenotype, expected: float, allowed: float) -> int:
+    """Rounds that fit some seconds, where all of them are expected to take `expected`."""
+    if expected <= allowed or not math.isfinite(expected):
+        return genotype.rounds
+    return max(min(LEAST_ROUNDS, genotype.rounds), int(genotype.rounds * allowed / expected))

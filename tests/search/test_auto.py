@@ -1,0 +1,123 @@
+"""What `auto` chooses, and that it says why."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from torch import nn
+
+from polymix.data.schema import Kind
+from polymix.genotype import Block
+from polymix.nn import catalog
+from polymix.nn.conv import ConvEncoder
+from polymix.nn.describe import Frozen, describers_for, make_description
+from polymix.nn.encoder import Encoder
+from polymix.predictor import Predictor
+from polymix.search.auto import FEW, LONGEST, Auto
+from polymix.search.mixmas import CANDIDATES
+from polymix.testing import toy_dataset
+from search.common import task
+
+SCHEMA = toy_dataset(40).schema
+
+
+def chosen(schema=SCHEMA, options=None, **changes):
+    strategy = Auto(**(options or {}))
+    strategy.setup(task(schema, **{"rows": 50_000, **changes}))
+    return strategy, " | ".join(strategy.reasons())
+
+
+def encoders(strategy):
+    found = {}
+    for proposal in strategy.expected():
+        for name, block in proposal.genotype.encoders:
+            found.setdefault(name, {})[block.name] = None
+    return {name: list(blocks) for name, blocks in found.items()}
+
+
+def renamed(count):
+    one = SCHEMA["series"]
+    names = [one.model_copy(update={"name": f"s{i}"}) for i in range(count)]
+    return SCHEMA.model_copy(update={"modalities": tuple(names)})
+
+
+def test_plenty_of_rows_are_mixmas_as_it_is():
+    strategy, said = chosen()
+    assert encoders(strategy) == {m.name: [*CANDIDATES[m.kind]] for m in SCHEMA.modalities}
+    assert said == (
+        "mixmas on 50000 training rows of image (image), series (timeseries), table (tabular)"
+    )
+    assert strategy.derive()[0].fidelity.epochs == 30
+
+
+def test_one_modality_has_nothing_to_fuse():
+    strategy, said = chosen(renamed(1))
+    assert {len(p.genotype.encoders) for p in strategy.expected()} == {1}
+    assert "nothing to fuse" in said
+
+
+def test_many_modalities_have_fewer_candidates():
+    strategy, said = chosen(renamed(6))
+    assert encoders(strategy)["s5"] == ["mlp-mixer", "conv", "mlp"]
+    assert "6 modalities: fewer candidates of each" in said
+
+
+def test_few_rows_are_seen_whole_and_long():
+    strategy, said = chosen(rows=300)
+    probes = strategy.expected()
+    assert {p.fidelity.rows for p in probes} == {300}
+    alone = [p for p in probes if len(p.genotype.encoders) == 1]
+    assert len(alone) == 2 * len({p.genotype for p in alone})
+    assert strategy.derive()[0].fidelity.epochs == LONGEST
+    assert f"fewer than {FEW} rows" in said
+    assert f"up to {LONGEST} epochs" in said
+
+
+def test_a_tight_limit_leaves_what_is_quick():
+    def slow(proposal):
+        return 0.2 * proposal.fidelity.epochs * proposal.fidelity.rows / 1000
+
+    strategy, said = chosen(seconds=0.5, predict=slow)
+    assert encoders(strategy)["series"] == ["mlp-mixer", "conv", "mlp"]
+    assert "the time limit is tight" in said
+    assert "tight" not in chosen(seconds=1e6, predict=slow)[1]
+
+
+def test_what_is_asked_for_is_kept():
+    strategy, _ = chosen(options={"encoders": ["mlp"], "epochs": 4, "full_epochs": 7}, rows=100)
+    assert set(map(tuple, encoders(strategy).values())) == {("mlp",)}
+    assert {p.fidelity.epochs for p in strategy.expected()} == {4}
+    assert strategy.derive()[0].fidelity.epochs == 7
+
+
+def test_the_reasons_are_written_down(tmp_path):
+    data = toy_dataset(100, ("table",))
+    predictor = Predictor(path=tmp_path / "run", device="cpu")
+    predictor.fit(data, strategy="auto", options={"epochs": 1, "full_epochs": 1}, trials=6)
+    about = json.loads((tmp_path / "run" / "description.json").read_text())
+    assert about["searched"]["strategy"] == "auto"
+    assert about["searched"]["why"][0] == "mixmas on 60 training rows of table (tabular)"
+    assert set(about["searched"]["why"]) <= set(predictor.leaderboard_json()["notes"])
+
+
+@pytest.fixture
+def pretrained(monkeypatch):
+    class Trained(ConvEncoder):
+        name = "trained"
+        pretrained = True
+
+    monkeypatch.setitem(catalog.ENCODERS, "trained", Trained)
+    return Trained
+
+
+def test_encoders_with_weights_of_their_own_are_candidates(pretrained):
+    assert not Encoder.pretrained
+    assert issubclass(pretrained, nn.Module)
+    strategy, _ = chosen()
+    assert encoders(strategy)["image"] == [*CANDIDATES[Kind.IMAGE], "trained"]
+    assert "trained" not in encoders(strategy)["table"]
+    assert describers_for(Kind.IMAGE) == ["summary", "trained"]
+    described = make_description(Block.of("trained"), SCHEMA["image"])
+    assert isinstance(described, Frozen)
+    assert not any(p.requires_grad for p in described.parameters())
