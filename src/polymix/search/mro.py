@@ -81,12 +81,12 @@ class MRO(Strategy):
     dim: int = Field(default=64, ge=1)
     heads: int = Field(default=4, ge=1)
     ff: int = Field(default=4, ge=1)
-    dropout: float = Field(default=0.1, ge=0, lt=1)
+    dropout: float = Field(default=0.4, ge=0, lt=1)
     horizon: int = Field(default=20, ge=1)
     warmup: float = Field(default=0.25, ge=0, le=1)
     masks: int = Field(default=8, ge=1)
     batch_size: int = Field(default=32, ge=1)
-    lr: float = Field(default=1e-3, gt=0)
+    lr: float = Field(default=1e-4, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     prior: bool = True
     graph: bool = True
