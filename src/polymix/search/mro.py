@@ -86,7 +86,7 @@ class MRO(Strategy):
     warmup: float = Field(default=0.25, ge=0, le=1)
     masks: int = Field(default=8, ge=1)
     batch_size: int = Field(default=32, ge=1)
-    lr: float = Field(default=1e-4, gt=0)
+    lr: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     prior: bool = True
     graph: bool = True
