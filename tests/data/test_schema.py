@@ -196,8 +196,22 @@ def test_padding_is_for_tokens_and_leaves_other_schemas_as_they_were():
     fields = {"name": "x", "dtype": "float32"}
     plain = Modality(kind="features", shape=(3, 2), **fields)
     assert "padded" not in plain.model_dump_json()  # fingerprints of data built before hold
+    assert "focus" not in plain.model_dump_json()
     padded = plain.model_copy(update={"padded": True})
     assert Modality.model_validate_json(padded.model_dump_json()) == padded
     for kind, shape in (("features", (3,)), ("image", (1, 2, 2)), ("timeseries", (3, 1))):
         with pytest.raises(ValidationError, match="padding is for tokens"):
             Modality(kind=kind, shape=shape, padded=True, **fields)
+
+
+def test_the_token_that_a_row_is_about():
+    fields = {"name": "x", "dtype": "float32"}
+    focused = Modality(kind="features", shape=(5, 3), focus=4, **fields)
+    assert Modality.model_validate_json(focused.model_dump_json()) == focused
+    for kind, shape, focus in (
+        ("features", (5, 3), 5),
+        ("features", (5,), 0),
+        ("tabular", (5,), 0),
+    ):
+        with pytest.raises(ValidationError, match=f"'x': focus is one of .* but got {focus}"):
+            Modality(kind=kind, shape=shape, focus=focus, **fields)

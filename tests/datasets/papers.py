@@ -1,7 +1,8 @@
-"""Small files in the formats of MIMIC-III (MultiBench) and MM-IMDB, with something to learn."""
+"""Small files in the formats of the papers' datasets, with something to learn."""
 
 from __future__ import annotations
 
+import csv
 import json
 import pickle
 from pathlib import Path
@@ -82,4 +83,69 @@ def write_films(folder: Path, train: int = 30, dev: int = 10, test: int = 10) ->
         "test": names[train + dev :],
     }
     (folder / "split.json").write_text(json.dumps(parts))
+    return folder
+
+
+def mosei(emotions: bool = True, rows: tuple[int, int, int] = (60, 20, 20)) -> dict[str, Any]:
+    """As MultiBench's: steps padded in front, audio with what is not finite."""
+    rng = np.random.default_rng(0)
+    content = {}
+    for name, count in zip(("train", "valid", "test"), rows, strict=True):
+        sentiment = (rng.integers(-9, 10, count) / 3).astype(np.float32)
+        part: dict[str, Any] = {}
+        for modality, width in (("text", 7), ("audio", 5), ("vision", 4)):
+            steps = rng.normal(size=(count, 6, width)) + sentiment[:, None, None]
+            steps[::2, :2] = 0
+            part[modality] = steps.astype(np.float32 if modality == "text" else np.float64)
+        part["audio"][0, 3, 2], part["audio"][0, 4, 1] = -np.inf, np.nan
+        part["vision"][1] = 0
+        much = np.maximum(rng.normal(size=(count, 6)), 0).clip(0, 3)
+        much[::5] = 0
+        labels = np.concatenate([sentiment[:, None], much], 1) if emotions else sentiment[:, None]
+        part["labels"] = labels[:, None].astype(np.float32)
+        part["id"] = np.array([[f"{name}{i}", "0.0", "1.5"] for i in range(count)])
+        content[name] = part
+    return content
+
+
+def write_mosei(folder: Path, emotions: bool = True) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "mosei_senti_data.pkl").write_bytes(pickle.dumps(mosei(emotions), 4))
+    return folder
+
+
+HEADINGS = [
+    "Sr No.", "Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID",
+    "Season", "Episode", "StartTime", "EndTime",
+]  # fmt: skip
+MOODS = {
+    "neutral": "neutral", "surprise": "positive", "fear": "negative", "sadness": "negative",
+    "joy": "positive", "disgust": "negative", "anger": "negative",
+}  # fmt: skip
+
+
+def write_meld(folder: Path, features: bool = True) -> Path:
+    """The three tables; dialogues are counted anew in each, and some utterances have no sound."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    glove: list[dict[str, Any]] = []
+    audio: list[dict[str, Any]] = []
+    for name, count in (("train", 70), ("dev", 28), ("test", 28)):
+        glove.append({})
+        audio.append({})
+        rows: list[list[Any]] = [HEADINGS]
+        for i in range(count):
+            place, dialogue, utterance = i % len(MOODS), i // 5, i % 5
+            mood = list(MOODS)[place]
+            said = f"Oh, {' '.join(rng.choice(WORDS, 4))} \u0092{mood}\u0092!"
+            rows.append([i + 1, said, "Ross", mood, MOODS[mood], dialogue, utterance, 8, 21, 0, 1])
+            glove[-1][f"{dialogue}_{utterance}"] = rng.normal(size=6) + place
+            if i % 9:
+                audio[-1][f"{dialogue}_{utterance}"] = (rng.normal(size=4) - place).tolist()
+        with (folder / f"{name}_sent_emo.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(rows)
+    kinds = {"text_glove_average": glove, "audio_embeddings_feature_selection": audio}
+    for kind, content in kinds.items() if features else ():
+        for task in ("emotion", "sentiment"):
+            (folder / f"{kind}_{task}.pkl").write_bytes(pickle.dumps(content, 2))
     return folder

@@ -81,6 +81,7 @@ def test_a_row_s_tokens_are_its_neighbours_in_the_order_spoken(raw: Path) -> Non
 
 def test_padding_is_zeros_and_no_part_of_the_statistics(raw: Path) -> None:
     dataset = open_dataset("mosi", raw=raw, options={"context": 1})
+    assert {m.focus for m in dataset.schema.modalities} == {1}
     train = dataset.split.train
     tokens = np.asarray(dataset.arrays["text"][train])
     there = tokens[..., 0] == 1

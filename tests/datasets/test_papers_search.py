@@ -13,7 +13,7 @@ from polymix import Predictor
 from polymix.cli import run
 from polymix.errors import UsageError
 
-from .papers import write_films, write_hdf5, write_mimic
+from .papers import write_films, write_hdf5, write_meld, write_mimic, write_mosei
 
 QUICK = [
     "-o", "epochs=1", "-o", "full_epochs=1", "-o", "networks=[none]", "-o", "fusions=[concat]",
@@ -47,6 +47,9 @@ CASES = {
         ["form=folder", "height=16", "width=16", "length=16", "vocabulary=150"],
         "f1_weighted",
     ),
+    "mosei": (write_mosei, [], "neg_mean_absolute_error"),
+    "mosei emotion": (write_mosei, ["task=emotion"], "accuracy"),
+    "meld": (write_meld, ["length=16", "vocabulary=150"], "accuracy"),
 }
 
 
@@ -56,7 +59,9 @@ def test_searched_from_the_command_line(case: str, tmp_path: Path) -> None:
     raw, folder = write(tmp_path / "raw"), tmp_path / "run"
     result = searched(case.split()[0], raw, folder, *settings)
     assert result["split"] == "test"
-    assert 0 <= result["metrics"][metric]["value"] <= 1
+    assert metric.startswith("neg") or 0 <= result["metrics"][metric]["value"] <= 1
+    if case == "mosei":
+        assert {"pearson_r", "accuracy_2", "accuracy_7"} <= set(result["metrics"])
     source = yaml.safe_load((folder / "config.yaml").read_text())["source"]
     assert source["options"] == dict(
         yaml.safe_load(s.replace("=", ": ")).popitem() for s in settings

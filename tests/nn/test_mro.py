@@ -107,6 +107,40 @@ def test_a_path_asks_from_its_first_modality():
     assert (place, tuple(weights.shape), there) == (0, (2, 2, 6, 1), None)
 
 
+def test_the_token_that_a_row_is_about_asks_alone_and_all_answer():
+    focused = PADDED.model_copy(update={"focus": 2})
+    schema, plain = (schema_of(Kind.TEXT, padded=m) for m in (focused, PADDED))
+    space = space_of(schema)
+    rows = {**rows_of(schema, 4), "padded": padded_rows(4)}
+    model = build_seeded(space.full, schema, 0).double().eval()
+    seen = {}
+    model.paths(model.encode(rows), watch=lambda place, weights, _: seen.update({place: weights}))
+    assert [tuple(seen[place].shape) for place in range(2)] == [(4, 2, 7, 5), (4, 2, 1, 7)]
+    # Its neighbours reach it through what they answer alone: without that path, they are no matter.
+    alone = build(space.genotype([0, 1]), schema).double().eval()
+    load_matching(alone, model.state_dict())
+    other = {**rows, "padded": rows["padded"].clone()}
+    other["padded"][:, 3, 1:] += 1
+    torch.testing.assert_close(alone(other).fused, alone(rows).fused, rtol=0, atol=0)
+    assert not torch.allclose(model(other).fused, model(rows).fused)
+    # As if the other tokens had been cut off after the attention.
+    whole = build_seeded(space.full, plain, 0).double().eval()
+    tokens = whole.asked(whole.encode(rows), None)["padded"]
+    answers = model.asked(model.encode(rows), None)["text"]
+    pooled, _ = whole.layers["padded>text"].attend(
+        tokens.x[:, 2:3], answers.x, tokens.there[:, 2:3], answers.there
+    )
+    torch.testing.assert_close(pooled, model.paths(model.encode(rows))[1])
+    assert part_flops(model, schema).paths[1] < part_flops(whole, plain).paths[1]
+
+
+def test_an_encoder_of_other_tokens_has_none_that_a_row_is_about():
+    schema = schema_of(Kind.TEXT, padded=PADDED.model_copy(update={"focus": 4}))
+    pairs = (("text", Block.of("linear-tokens")), ("padded", Block.of("mlp")))
+    model = build(MROGenotype(encoders=pairs, mask=(1, 1), dim=8, heads=2), schema).double()
+    assert model(rows_of(schema, 2)).fused.shape == (2, 3)
+
+
 def test_padding_has_no_influence():
     schema = schema_of(Kind.TEXT, padded=PADDED)
     space = space_of(schema)
@@ -175,7 +209,7 @@ def test_other_encoders_fit():
     )
     genotype = MROGenotype(encoders=pairs, mask=(0, 1, 1, 0, 1, 1), dim=8, heads=2)
     assert build(genotype, schema).double()(rows_of(schema, 2)).fused.shape == (2, 3)
-    assert versions(genotype) == {"mro": 1, "cross-modal": 1, "gmlp": 1, "mlp": 1, "conv": 1}
+    assert versions(genotype) == {"mro": 2, "cross-modal": 1, "gmlp": 1, "mlp": 1, "conv": 1}
 
 
 def test_what_cannot_be_built_is_told_at_once():

@@ -10,7 +10,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from polymix.data.split import Split
+from polymix.data.batch import RowSource
+from polymix.data.dataset import Dataset
+from polymix.data.schema import Kind, Modality, Schema
+from polymix.data.split import Split, stratified_codes
 from polymix.errors import DataError, LedgerError
 from polymix.genotype import Block
 from polymix.nn import build, catalog
@@ -18,6 +21,7 @@ from polymix.nn.model import MixModel, blank
 from polymix.records import Cost, Recipe, Status
 from polymix.space.mix import Loss, MixGenotype
 from polymix.testing import toy_dataset
+from polymix.train.evaluate import load_matching
 from train.common import DROPOUT, MIX, MLP, FaultyGenotype, proposal, run_all, same, toy
 
 
@@ -149,8 +153,6 @@ def test_tokens_that_nothing_trains_become_their_features_means(evaluator, ledge
     asked = proposal(MIX, 2, keep=True)
     trained, new = trained_and_new(evaluator, ledger, asked)
     assert not new.absent["series"][0].token.any()
-    from polymix.data.batch import RowSource
-
     batch = RowSource(dataset, torch.device("cpu")).batch(dataset.split.train)
     with torch.no_grad():
         mean = trained.encode(batch.inputs)["series"][0].x.mean((0, 1))
@@ -349,3 +351,28 @@ def test_a_genotype_without_versions_has_no_key(evaluator):
     with pytest.raises(DataError):
         evaluator.schema_for(Recipe())["nothing"]
     assert np.isfinite(evaluator.val_targets).all()
+
+
+def test_a_settled_token_is_the_mean_of_what_is_no_padding(make_evaluator):
+    x = np.random.default_rng(0).standard_normal((60, 4, 3)).astype(np.float32) + 2
+    x[..., 0] = 1
+    x[::2, 2:] = 0
+    x[1] = 0  # a row of padding alone says nothing
+    modality = Modality(name="x", kind=Kind.FEATURES, shape=(4, 3), dtype="float32", padded=True)
+    schema = Schema(modalities=(modality,), target=toy_dataset(60).schema.target)
+    targets = np.arange(60) % len(schema.target.classes)
+    data = Dataset.from_arrays(
+        "padded", schema, {"x": x}, targets, stratified_codes(targets, 0.3, 0.1, 0)
+    )
+    block = Block.of("linear-tokens", channels=5)
+    evaluator = make_evaluator(data)
+    asked = proposal(MixGenotype.single("x", block), 1, keep=True)
+    ((_, state),) = run_all(evaluator, asked)
+    model = evaluator.model(asked)
+    load_matching(model, state)
+    rows = data.split.train
+    with torch.no_grad():
+        tokens = model.encode(RowSource(data, torch.device("cpu")).batch(rows).inputs)["x"][0].x
+    there = torch.from_numpy(data.arrays["x"][rows][..., 0] != 0)
+    means = [t[h].mean(0) for t, h in zip(tokens, there, strict=True) if h.any()]
+    torch.testing.assert_close(state["absent.x.0.token"], torch.stack(means).mean(0))

@@ -72,6 +72,18 @@ EXPECTED = {
     "neg_mean_squared_error": lambda y, p: -sk.mean_squared_error(y, p[:, 0]),
     "neg_root_mean_squared_error": lambda y, p: -sk.root_mean_squared_error(y, p[:, 0]),
 }
+OWN = {
+    "pearson_r": lambda y, p: np.corrcoef(y, p[:, 0])[0, 1],
+    "accuracy_7": lambda y, p: np.mean(np.round(np.clip(p[:, 0], -3, 3)) == np.round(y)),
+    "accuracy_2": lambda y, p: np.mean((p[:, 0] >= 0) == (y >= 0)),
+    "accuracy_2_nonzero": lambda y, p: np.mean((p[:, 0] > 0)[y != 0] == (y > 0)[y != 0]),
+    "f1_weighted_2": lambda y, p: sk.f1_score(y >= 0, p[:, 0] >= 0, average="weighted"),
+    "f1_weighted_2_nonzero": lambda y, p: sk.f1_score(
+        (y > 0)[y != 0], (p[:, 0] > 0)[y != 0], average="weighted"
+    ),
+}
+"""Those of sentiment, for which scikit-learn has no name."""
+EXPECTED |= OWN
 CASES = [(name, task) for name, metric in METRICS.items() for task in sorted(metric.tasks)]
 
 
@@ -81,7 +93,7 @@ def test_metrics_are_scikit_learns(name, task):
     assert METRICS[name](targets, predictions) == pytest.approx(
         EXPECTED[name](targets, predictions), abs=1e-5
     )
-    assert name in sk.get_scorer_names()
+    assert (name in sk.get_scorer_names()) == (name not in OWN)
 
 
 def test_every_metric_is_checked():
@@ -109,8 +121,41 @@ def test_metrics_by_name():
     assert metric_for(Task.MULTILABEL).name == "f1_weighted"
     with pytest.raises(UsageError, match="no metric 'acuracy': did you mean 'accuracy'"):
         metric_for(Task.BINARY, "acuracy")
-    with pytest.raises(UsageError, match="not for a regression target: use one of neg_mean"):
+    with pytest.raises(UsageError, match="not for a regression target: use one of accuracy_2"):
         metric_for(Task.REGRESSION, "accuracy")
+
+
+# Sentiment.
+
+
+def test_sentiment_as_it_is_read():
+    targets = np.array([-3.0, -0.4, 0.0, 0.4, 2.6], np.float32)
+    values = np.array([[-9.0], [0.1], [-0.2], [-0.4], [3.4]], np.float32)
+    found = {name: METRICS[name](targets, values) for name in OWN}
+    assert found["accuracy_7"] == 1.0  # rounded: -3, 0, 0, 0, 3
+    assert found["accuracy_2"] == pytest.approx(2 / 5)
+    assert found["accuracy_2_nonzero"] == pytest.approx(2 / 4)
+    assert METRICS["accuracy_7"](targets, np.zeros((5, 1))) == pytest.approx(3 / 5)
+    assert METRICS["pearson_r"](targets, targets[:, None]) == pytest.approx(1)
+    assert METRICS["pearson_r"](targets, -targets[:, None]) == pytest.approx(-1)
+
+
+def test_a_correlation_with_what_is_all_alike_is_none():
+    targets = np.array([-1.0, 2.0])
+    assert METRICS["pearson_r"](targets, np.ones((2, 1))) == 0
+    assert METRICS["pearson_r"](np.ones(2), targets[:, None]) == 0
+
+
+def test_without_a_target_that_is_not_zero_there_is_nothing_to_measure():
+    for name in ("accuracy_2_nonzero", "f1_weighted_2_nonzero"):
+        assert np.isnan(METRICS[name](np.zeros(3), np.ones((3, 1))))
+
+
+def test_metrics_of_sentiment_are_for_values_that_may_be_it():
+    for name, metric in METRICS.items():
+        assert metric.fits(np.array([-3.0, 0.5, 3.0]))
+        assert metric.fits(np.array([-3.0, 0.5, 12.0])) == (name not in OWN or name == "pearson_r")
+        assert metric.fits(np.zeros(0)) == (name not in OWN or name == "pearson_r")
 
 
 # The loss.

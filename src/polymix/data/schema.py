@@ -74,6 +74,8 @@ class Modality(_Model):
         statistics: of the training rows; none for `text`.
         padded: whether a row may have fewer tokens than T: the first of its columns is then 1 for
             a token that is there and 0 for padding, which a batch holds as zeros throughout.
+        focus: which of its T tokens the row is about, the others being its context; none where it
+            is about all of them.
     """
 
     name: Name
@@ -84,6 +86,7 @@ class Modality(_Model):
     vocabulary: Size | None = None
     statistics: Statistics | None = None
     padded: bool = Field(default=False, exclude_if=lambda padded: not padded)
+    focus: int | None = Field(default=None, ge=0, exclude_if=lambda focus: focus is None)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -107,6 +110,11 @@ class Modality(_Model):
             raise ValueError(
                 f"modality '{self.name}': padding is for tokens (T, 1 + C) of kind timeseries or "
                 f"features, but got kind {self.kind} of shape {self.shape}"
+            )
+        if self.focus is not None and not (sequence and self.focus < self.shape[0]):
+            raise ValueError(
+                f"modality '{self.name}': focus is one of the tokens (T, C) of kind timeseries or "
+                f"features, but got {self.focus} for kind {self.kind} of shape {self.shape}"
             )
         if self.statistics and len(self.statistics.mean) not in (1, self.channels):
             raise ValueError(

@@ -18,8 +18,10 @@ from polymix.datasets.avmnist import AvMnist
 from polymix.datasets.builder import Builder, Progress
 from polymix.datasets.cache import built, cache_folder, open_built
 from polymix.datasets.demo import Demo
+from polymix.datasets.meld import Meld
 from polymix.datasets.mimic import Mimic
 from polymix.datasets.mmimdb import MmImdb
+from polymix.datasets.mosei import Mosei
 from polymix.datasets.mosi import Mosi
 from polymix.errors import UsageError, describe, did_you_mean
 
@@ -29,8 +31,10 @@ __all__ = [
     "Builder",
     "Demo",
     "Entry",
+    "Meld",
     "Mimic",
     "MmImdb",
+    "Mosei",
     "Mosi",
     "Progress",
     "cache_folder",
@@ -39,8 +43,8 @@ __all__ = [
     "open_dataset",
 ]
 
-DATASETS: Mapping[str, type[Demo | AvMnist | Mimic | MmImdb | Mosi]] = {
-    builder.NAME: builder for builder in (Demo, AvMnist, Mimic, MmImdb, Mosi)
+DATASETS: Mapping[str, type[Demo | AvMnist | Mimic | MmImdb | Mosi | Mosei | Meld]] = {
+    builder.NAME: builder for builder in (Demo, AvMnist, Mimic, MmImdb, Mosi, Mosei, Meld)
 }
 
 

@@ -20,6 +20,15 @@ WHY_NOT: Mapping[str, str] = {
         "download multimodal_imdb.hdf5 or mmimdb.tar.gz from the page of its authors "
         "(github.com/johnarevalo/gmu-mmimdb), and name its folder, --raw DIR"
     ),
+    "mosi": "its utterance features come with papers' code: name their folder, --raw DIR",
+    "mosei": (
+        "download mosei_senti_data.pkl, to which MultiBench links "
+        "(github.com/pliang279/MultiBench), and name its folder, --raw DIR"
+    ),
+    "meld": (
+        "download the three CSV files, and MELD.Features.Models.tar.gz for features, from the page "
+        "of its authors (affective-meld.github.io), and name their folder, --raw DIR"
+    ),
 }
 
 

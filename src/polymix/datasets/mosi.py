@@ -7,6 +7,7 @@ padding where the video begins or ends.
 
 - **Text** `(2·context + 1, 1 + 100)`, **audio** `(…, 1 + 73)`, **vision** `(…, 1 + 100)`, float32;
   the first column says which tokens are there (`Modality.padded`).
+  The utterance in the middle is the row's own (`Modality.focus`).
 - **Target** `sentiment`: negative or positive, of the utterance in the middle.
 - **Split**: the published test videos are the test rows; of the other videos, some are drawn for
   validation. A video, and with it a neighbour, lies on one side only.
@@ -55,7 +56,7 @@ class Mosi:
     SUMMARY: ClassVar[str] = "CMU-MOSI: sentiment of spoken reviews from words, sound and sight"
     MODALITIES: ClassVar[tuple[str, ...]] = ("text", "audio", "vision")
     NEEDS_RAW: ClassVar[bool] = True
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     seed: int = 0
     context: int = 2
@@ -140,6 +141,7 @@ def schema(context: int) -> Schema:
                 shape=(length, 1 + width),
                 dtype="float32",
                 padded=True,
+                focus=context,
             )
             for name, width in WIDTHS.items()
         ),

@@ -28,7 +28,7 @@ class Tokenizer:
             from tokenizers import models, normalizers, pre_tokenizers, trainers
         except ImportError as error:
             raise MissingExtraError(
-                f'reading plots needs tokenizers ({error}): pip install "polymix[mmimdb]"'
+                f'reading texts needs tokenizers ({error}): pip install "polymix[mmimdb]"'
             ) from None
         self._tokenizer = tokenizers.Tokenizer(models.BPE(unk_token=UNKNOWN))
         self._tokenizer.normalizer = normalizers.Sequence(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from polymix.nn.tokens import Tokens
+from polymix.nn.tokens import Tokens, mean_there
 
 
 class AbsentToken(nn.Module):
@@ -19,19 +19,27 @@ class AbsentToken(nn.Module):
     Args:
         channels: C of the feature; `(F, C)` of a table of packed features, a token for each.
         optional: whether training rows may lack the modality.
+        pads: whether a token of zeros is padding, which says nothing of the feature.
     """
 
-    def __init__(self, channels: int | tuple[int, int], optional: bool) -> None:
+    def __init__(self, channels: int | tuple[int, int], optional: bool, pads: bool = False) -> None:
         super().__init__()
-        self.optional = optional
+        self.optional, self.pads = optional, pads
         if optional:
             self.token = nn.Parameter(torch.randn(channels) * 0.02)
         else:
             self.register_buffer("token", torch.zeros(channels))
 
     def told(self, x: Tensor) -> Tensor:
-        """What tokens `(B, T, C)` say of a row's feature: `(B, C)`; of a table, `(B, F, C)`."""
-        return x if self.token.ndim == 2 else x.mean(1)
+        """What tokens `(B, T, C)` say of a row's feature: `(B, C)`; of a table, `(B, F, C)`.
+
+        Rows of padding alone say nothing, and are left out.
+        """
+        if self.token.ndim == 2:
+            return x
+        there = (x != 0).any(-1) if self.pads else None
+        means = mean_there(x, there)
+        return means if there is None else means[there.any(1)]
 
     def forward(self, tokens: Tokens, present: Tensor | None) -> Tokens:
         """Tokens `(B, T, C)` with absent rows replaced; `present` `(B,)` bool, none for all."""

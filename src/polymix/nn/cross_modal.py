@@ -11,6 +11,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from polymix.nn.tokens import mean_there
+
 
 class CrossModalPath(nn.Module):
     """One Transformer layer (Vaswani et al. 2017), queries from one modality, the rest of another.
@@ -65,11 +67,7 @@ class CrossModalPath(nn.Module):
         mixed = (self.dropout(weights) @ v).transpose(1, 2).flatten(2)
         x = query + self.dropout(self.out(mixed))
         x = x + self.dropout(self.ff(self.norm_ff(x)))
-        x = self.norm_out(x)
-        if there is None:
-            return x.mean(1), weights
-        counted = there.to(x.dtype)[..., None]
-        return (x * counted).sum(1) / counted.sum(1).clamp(min=1), weights
+        return mean_there(self.norm_out(x), there), weights
 
     def forward(
         self,

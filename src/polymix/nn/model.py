@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from polymix.data.batch import Source
 from polymix.data.schema import Schema
 from polymix.errors import GenotypeError, did_you_mean
+from polymix.genotype import Block
 from polymix.nn import catalog
 from polymix.nn.absent import AbsentToken
 from polymix.nn.by_modality import ByModality
@@ -156,13 +157,13 @@ class MixModel(Model):
     def __init__(self, genotype: MixGenotype, schema: Schema) -> None:
         super().__init__()
         self.loss = genotype.loss
-        built = _encoders(genotype, schema)
+        built = make_encoders(genotype.encoders, schema)
         self.columns = {name: schema.index(name) for name in built}
         self.encoders = ByModality(built)
         self.wants = {name: (len(e.widths) - 1,) for name, e in built.items()}
         self.absent = ByModality(
             {
-                name: nn.ModuleList([AbsentToken(e.channels, schema[name].optional)])
+                name: nn.ModuleList([AbsentToken(e.channels, schema[name].optional, e.pads)])
                 for name, e in built.items()
             }
         )
@@ -227,10 +228,14 @@ class MixModel(Model):
         return Output(self.head(joined), unimodal)
 
 
-def _encoders(genotype: MixGenotype, schema: Schema) -> dict[str, Encoder]:
-    """The encoders by modality; every problem of all of them is told."""
+def make_encoders(pairs: Sequence[tuple[str, Block]], schema: Schema) -> dict[str, Encoder]:
+    """The encoders by modality.
+
+    Raises:
+        GenotypeError: some cannot be built on this schema; every problem of all is told.
+    """
     built, problems = {}, []
-    for name, block in genotype.encoders:
+    for name, block in pairs:
         if name not in schema.names:
             problems.append(f"no modality '{name}': {did_you_mean(name, schema.names)}")
             continue

@@ -16,12 +16,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from polymix.data.schema import Schema
-from polymix.errors import GenotypeError, did_you_mean
 from polymix.nn import build, catalog
 from polymix.nn.absent import AbsentToken
 from polymix.nn.by_modality import ByModality
 from polymix.nn.cross_modal import CrossModalPath
-from polymix.nn.model import Features, Model, Output, blank
+from polymix.nn.model import Features, Model, Output, blank, make_encoders
 from polymix.space.mro import MROGenotype, Path
 
 Watch = Callable[[int, Tensor, Tensor | None], None]
@@ -29,16 +28,28 @@ Watch = Callable[[int, Tensor, Tensor | None], None]
 
 
 class Asked(NamedTuple):
-    """A modality's tokens as paths see them: `(B, T, D)`, and which are there `(B, T)`, or all."""
+    """A modality's tokens as paths see them: `(B, T, D)`, and which are there `(B, T)`, or all.
+
+    All of them answer; the one that the row is about asks, or all.
+    """
 
     x: Tensor
     there: Tensor | None
+    focus: int | None = None
+
+    def asking(self) -> tuple[Tensor, Tensor | None]:
+        """The tokens that ask, `(B, 1 or T, D)`, and which of them are there."""
+        if self.focus is None:
+            return self.x, self.there
+        here = slice(self.focus, self.focus + 1)
+        return self.x[:, here], None if self.there is None else self.there[:, here]
 
 
 class MROModel(Model):
     """The model of an `MROGenotype`: nothing is built but what its paths use.
 
-    An absent modality is fed its absent-token; its paths stay.
+    An absent modality is fed its absent-token; its paths stay. Of a modality whose rows are about
+    one token, that one asks, and the others are there to answer.
 
     Args:
         genotype: what to build.
@@ -52,24 +63,15 @@ class MROModel(Model):
         super().__init__()
         self.taken: list[Path] = genotype.paths
         used = {name for path in self.taken for name in path}
-        made, problems = {}, []
-        for name, block in genotype.encoders:
-            if name not in schema.names:
-                problems.append(f"no modality '{name}': {did_you_mean(name, schema.names)}")
-            elif name in used:
-                try:
-                    made[name] = catalog.make_encoder(block, schema[name])
-                except GenotypeError as error:
-                    problems += [f"{name}: {problem}" for problem in error.problems]
-        if problems:
-            raise GenotypeError(problems)
+        made = {n: e for n, e in make_encoders(genotype.encoders, schema).items() if n in used}
         self.columns = {name: schema.index(name) for name in made}
         self.pads = {name: encoder.pads for name, encoder in made.items()}
+        self.focus = {name: (schema[name].focus, schema[name].shape[0]) for name in made}
         self.encoders = ByModality(made)
         self.wants = {name: (len(e.widths) - 1,) for name, e in made.items()}
         self.absent = ByModality(
             {
-                name: nn.ModuleList([AbsentToken(e.channels, schema[name].optional)])
+                name: nn.ModuleList([AbsentToken(e.channels, schema[name].optional, e.pads)])
                 for name, e in made.items()
             }
         )
@@ -105,7 +107,9 @@ class MROModel(Model):
                 there = there | ~here[:, None]
             x = self.absent[name][0](tokens, here).x  # type: ignore[index]
             x = self.align[name](x) if name in self.align else x
-            found[name] = Asked(self.dropout(x), there)
+            focus, length = self.focus[name]
+            # An encoder may give other tokens than it is given: then all of them ask.
+            found[name] = Asked(self.dropout(x), there, focus if x.shape[1] == length else None)
         return found
 
     def paths(
@@ -137,10 +141,10 @@ class MROModel(Model):
             i, j = self.taken[place]
             layer = self.layers[f"{i}>{j}"]
             assert isinstance(layer, CrossModalPath)
-            (query, there), (asked, asked_there) = tokens[i], tokens[j]
-            pooled, weights = layer.attend(query, asked, there, asked_there)
+            (query, there), answers = tokens[i].asking(), tokens[j]
+            pooled, weights = layer.attend(query, answers.x, there, answers.there)
             if watch is not None:
-                watch(place, weights.detach(), asked_there)
+                watch(place, weights.detach(), answers.there)
             found.append(pooled)
         return torch.stack(found)
 
@@ -168,7 +172,7 @@ def _build_mro(genotype: MROGenotype, schema: Schema) -> Model:
 @build.versions.register
 def _versions_mro(genotype: MROGenotype) -> dict[str, int]:
     blocks = {block.name: catalog.version(block) for _, block in genotype.encoders}
-    return {"mro": 1, "cross-modal": CrossModalPath.VERSION, **blocks}
+    return {"mro": 2, "cross-modal": CrossModalPath.VERSION, **blocks}
 
 
 class PartFlops(NamedTuple):
@@ -205,7 +209,8 @@ def part_flops(model: MROModel, schema: Schema) -> PartFlops:
     asked = model.asked(model.encode(inputs), None)
     for i, j in model.taken:
         with FlopCounterMode(display=False) as counter:
-            out = model.layers[f"{i}>{j}"](asked[i].x, asked[j].x, asked[i].there, asked[j].there)
+            query, there = asked[i].asking()
+            out = model.layers[f"{i}>{j}"](query, asked[j].x, there, asked[j].there)
         paths.append(int(counter.get_total_flops()))
     with FlopCounterMode(display=False) as counter:
         model.head(out)

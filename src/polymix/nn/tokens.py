@@ -131,6 +131,14 @@ def default_patch(shape: tuple[int, ...], tokens: int = 16) -> int:
     return min(sides, key=lambda p: (abs(math.log((height // p) * (width // p) / tokens)), -p))
 
 
+def mean_there(x: Tensor, there: Tensor | None) -> Tensor:
+    """Tokens `(B, T, C)` to `(B, C)`, the mean over those that are there, `(B, T)` bool, or all."""
+    if there is None:
+        return x.mean(1)
+    counted = there.to(x.dtype)[..., None]
+    return (x * counted).sum(1) / counted.sum(1).clamp(min=1)
+
+
 def flatten_grid(x: Tensor) -> Tokens:
     """A feature map `(B, C, H, W)` as tokens `(B, H·W, C)` with their grid."""
     return Tokens(x.flatten(2).transpose(1, 2), (x.shape[2], x.shape[3]))

@@ -55,7 +55,8 @@ def evaluate_run(folder: RunFolder, dataset: Dataset, device: torch.device) -> d
     model, schema = load_model(folder)
     predictions = predict_dataset(model, on_schema(dataset, schema), rows, device)
     asked = metric_for(task, config.metric)
-    others = [m for m in METRICS.values() if task in m.tasks and m is not asked]
+    fitting = [m for m in METRICS.values() if task in m.tasks and m.fits(targets)]
+    others = [m for m in fitting if m is not asked]
     metrics = {
         metric.name: _interval(
             _score(metric, targets, for_metric(metric, schema.target, predictions))

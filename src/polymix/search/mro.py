@@ -81,7 +81,7 @@ class MRO(Strategy):
     dim: int = Field(default=64, ge=1)
     heads: int = Field(default=4, ge=1)
     ff: int = Field(default=4, ge=1)
-    dropout: float = Field(default=0.1, ge=0, lt=1)
+    dropout: float = Field(default=0.4, ge=0, lt=1)
     horizon: int = Field(default=20, ge=1)
     warmup: float = Field(default=0.25, ge=0, le=1)
     masks: int = Field(default=8, ge=1)

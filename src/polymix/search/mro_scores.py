@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from polymix.nn.mro import MROModel
+from polymix.nn.tokens import mean_there
 from polymix.train.feed import Feed, FeedTrainer
 
 CHUNK = 1 << 22
@@ -96,7 +97,7 @@ def full_pass(model: MROModel, feed: Feed) -> Pass:
         logits.append(torch.nn.functional.linear(each, model.head.weight).cpu())
         assert batch.target is not None
         targets.append(batch.target.cpu())
-        pooled = {n: _pooled(*asked) for n, asked in tokens.items()}
+        pooled = {n: mean_there(asked.x, asked.there) for n, asked in tokens.items()}
         for place, (i, j) in enumerate(model.taken):
             similarity[place] += float(torch.cosine_similarity(pooled[i], pooled[j]).sum())
     rows = max(len(feed), 1)
@@ -132,10 +133,3 @@ def attention_variance(weights: Tensor, there: Tensor | None) -> Tensor:
     count = counted.sum(-1, keepdim=True).clamp(min=1)
     away = ((weights - 1 / count) * counted).square().sum(-1) / count[..., 0]
     return away.mean((1, 2))
-
-
-def _pooled(x: Tensor, there: Tensor | None) -> Tensor:
-    if there is None:
-        return x.mean(1)
-    counted = there.to(x.dtype)[..., None]
-    return (x * counted).sum(1) / counted.sum(1).clamp(min=1)

@@ -403,15 +403,18 @@ class Evaluator:
         model.load_state_dict(state)
         model.eval()
         totals: dict[str, list[Tensor]] = {}
+        counts: dict[str, int] = {}
         seen = rows[:: max(1, len(rows) // 1024)]
         for begin in range(0, len(seen), 256):
             inputs: Any = source.batch(seen[begin : begin + 256]).inputs
             for name, tokens in (inputs if frozen else model.encode(inputs)).items():
-                told = zip(model.absent[name], tokens, strict=True)  # type: ignore[call-overload]
-                sums = [absent.told(t.x).sum(0) for absent, t in told]
+                pairs = zip(model.absent[name], tokens, strict=True)  # type: ignore[call-overload]
+                told = [absent.told(t.x) for absent, t in pairs]
+                counts[name] = counts.get(name, 0) + len(told[0])
+                sums = [x.sum(0) for x in told]
                 so_far = totals.setdefault(name, [torch.zeros_like(s) for s in sums])
                 totals[name] = [a + b for a, b in zip(so_far, sums, strict=True)]
-        model.settle({name: [s / len(seen) for s in sums] for name, sums in totals.items()})
+        model.settle({n: [s / max(counts[n], 1) for s in sums] for n, sums in totals.items()})
         return {name: t.detach().clone() for name, t in model.state_dict().items()}
 
 

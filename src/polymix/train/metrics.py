@@ -1,4 +1,10 @@
-"""Metrics under scikit-learn's names; `score` is higher-is-better everywhere."""
+"""Metrics under scikit-learn's names, where it has them; `score` is higher-is-better everywhere.
+
+Sentiment from -3 to 3 is a regression whose values are also read as classes. Acc-7 rounds them.
+Acc-2 has two readings, which differ by points, so that both are here: `accuracy_2` is negative
+against non-negative, of all rows (Zadeh et al. 2018); `accuracy_2_nonzero` is negative against
+positive, of the rows whose target is not 0 (Tsai et al. 2019). Likewise weighted F1.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import stats
 from sklearn import metrics as sk
 
 from polymix.data.schema import Task
@@ -17,6 +24,7 @@ from polymix.train import resampling
 Array = np.ndarray
 CLASSES = frozenset({Task.BINARY, Task.MULTICLASS})
 THRESHOLD = 0.5
+MOST_SENTIMENT = 3
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,7 @@ class Metric:
         per_row: the same as a number a row `(N,)` whose mean it is, where it is a mean.
         resampled: the same of bootstrap draws at once, where it is none: see `train.resampling`.
         hard: whether it scores the labels said, not how probable they are.
+        fits: whether it means anything of targets; always, where not given.
     """
 
     name: str
@@ -39,6 +48,7 @@ class Metric:
     per_row: Callable[[Array, Array], Array] | None = None
     resampled: Callable[[Array, Array, Array], Array] | None = None
     hard: bool = False
+    fits: Callable[[Array], bool] = lambda _: True
 
     def __reduce__(self) -> tuple[Callable[[str], Metric], tuple[str]]:
         # Sent to another process by name: its functions cannot be.
@@ -117,6 +127,48 @@ def _minus_square(targets: Array, predictions: Array) -> Array:
     return np.asarray(-((targets - predictions[:, 0]).astype(np.float64) ** 2))
 
 
+def _sentiment(targets: Array) -> bool:
+    return bool(len(targets)) and float(np.abs(targets).max()) <= MOST_SENTIMENT
+
+
+def _seven(values: Array) -> Array:
+    return np.asarray(np.clip(values, -MOST_SENTIMENT, MOST_SENTIMENT).round(), np.int64)
+
+
+def _right_of_seven(targets: Array, predictions: Array) -> Array:
+    return np.asarray(_seven(targets) == _seven(predictions[:, 0]), np.float64)
+
+
+def _right_of_two(targets: Array, predictions: Array) -> Array:
+    return np.asarray((targets >= 0) == (predictions[:, 0] >= 0), np.float64)
+
+
+def _of_two(function: Callable[..., float], **options: object) -> Callable[[Array, Array], float]:
+    def score(targets: Array, predictions: Array) -> float:
+        return float(function(targets >= 0, predictions[:, 0] >= 0, **options))
+
+    return score
+
+
+def _of_nonzero(
+    function: Callable[..., float], **options: object
+) -> Callable[[Array, Array], float]:
+    def score(targets: Array, predictions: Array) -> float:
+        rows = targets != 0
+        if not rows.any():
+            return float("nan")
+        return float(function(targets[rows] > 0, predictions[rows, 0] > 0, **options))
+
+    return score
+
+
+def _pearson(targets: Array, predictions: Array) -> float:
+    """Pearson's correlation; 0 where one side is all alike."""
+    if np.ptp(targets) == 0 or np.ptp(predictions[:, 0]) == 0:
+        return 0.0
+    return float(stats.pearsonr(targets, predictions[:, 0]).statistic)
+
+
 LABELLED = CLASSES | {Task.MULTILABEL}
 REGRESSION = frozenset({Task.REGRESSION})
 
@@ -159,6 +211,30 @@ METRICS: dict[str, Metric] = {
             REGRESSION,
             lambda y, p: -float(np.sqrt(-_minus_square(y, p).mean())),
             resampled=resampling.minus_root_mean_square,
+        ),
+        Metric("pearson_r", REGRESSION, _pearson),
+        Metric(
+            "accuracy_7",
+            REGRESSION,
+            lambda y, p: float(sk.accuracy_score(_seven(y), _seven(p[:, 0]))),
+            _right_of_seven,
+            fits=_sentiment,
+        ),
+        Metric(
+            "accuracy_2", REGRESSION, _of_two(sk.accuracy_score), _right_of_two, fits=_sentiment
+        ),
+        Metric("accuracy_2_nonzero", REGRESSION, _of_nonzero(sk.accuracy_score), fits=_sentiment),
+        Metric(
+            "f1_weighted_2",
+            REGRESSION,
+            _of_two(sk.f1_score, average="weighted", zero_division=0),
+            fits=_sentiment,
+        ),
+        Metric(
+            "f1_weighted_2_nonzero",
+            REGRESSION,
+            _of_nonzero(sk.f1_score, average="weighted", zero_division=0),
+            fits=_sentiment,
         ),
     )
 }
