@@ -74,6 +74,8 @@ class Modality(_Model):
         statistics: of the training rows; none for `text`.
         padded: whether a row may have fewer tokens than T: the first of its columns is then 1 for
             a token that is there and 0 for padding, which a batch holds as zeros throughout.
+        scaled: whether its numbers were scaled when they were read, so that no statistics are
+            fitted and a batch holds them as they are.
     """
 
     name: Name
@@ -84,6 +86,7 @@ class Modality(_Model):
     vocabulary: Size | None = None
     statistics: Statistics | None = None
     padded: bool = Field(default=False, exclude_if=lambda padded: not padded)
+    scaled: bool = Field(default=False, exclude_if=lambda scaled: not scaled)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -108,6 +111,8 @@ class Modality(_Model):
                 f"modality '{self.name}': padding is for tokens (T, 1 + C) of kind timeseries or "
                 f"features, but got kind {self.kind} of shape {self.shape}"
             )
+        if self.statistics and self.scaled:
+            raise ValueError(f"modality '{self.name}': what is scaled has no statistics")
         if self.statistics and len(self.statistics.mean) not in (1, self.channels):
             raise ValueError(
                 f"modality '{self.name}': {len(self.statistics.mean)} statistics "
