@@ -266,6 +266,18 @@ def read_recipe(dataset: Dataset) -> TableRecipe | None:
     return TableRecipe.load(dataset.path / RECIPE)
 
 
+def files_of_table(dataset: Dataset) -> dict[str, bytes]:
+    """The files that a run on a table keeps, by name; none for a dataset that was no table."""
+    if dataset.path is None or not (dataset.path / RECIPE).is_file():
+        return {}
+    return {name: (dataset.path / name).read_bytes() for name in (RECIPE, REPORT)}
+
+
+def report_of(dataset: Dataset) -> dict[str, Any]:
+    """What was found in a table, as plain values; nothing for a dataset that was no table."""
+    return read_report(dataset) if files_of_table(dataset) else {}
+
+
 def read_report(dataset: Dataset) -> dict[str, Any]:
     """What was found in a table; see `TableReport.plain`.
 
