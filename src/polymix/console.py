@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -10,6 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
+from polymix.data.table_report import lines_of
 from polymix.records import Proposal, Role, Status, Trial
 from polymix.search.callbacks import Callback
 from polymix.units import show_duration
@@ -60,6 +62,15 @@ class ConsoleProgress(Callback):
         if what not in self._builds:
             self._builds[what] = self._bar.add_task(what, total=total, what="", best="", clock="")
         self._bar.update(self._builds[what], completed=done, total=total)
+
+    def on_table(self, report: Mapping[str, Any]) -> None:
+        """What each column was taken for, and what was missing or broken."""
+        for task in self._builds.values():
+            self._bar.remove_task(task)
+        self._builds.clear()
+        self.console.print(f"[bold]table {escape(report['table'])}[/bold]")
+        for line in lines_of(report):
+            self.console.print(f"  {escape(line)}", soft_wrap=True, highlight=False)
 
     def on_phase(self, name: str, expected: int | None) -> None:
         """A phase begins."""

@@ -14,6 +14,7 @@ import torch
 
 from polymix.data.dataset import Dataset
 from polymix.datasets import Progress, open_dataset
+from polymix.datasets.table import report_of
 from polymix.errors import RunFolderError, UsageError
 from polymix.runs.evaluation import evaluate_run
 from polymix.runs.inference import (
@@ -24,7 +25,7 @@ from polymix.runs.inference import (
     served_target,
 )
 from polymix.runs.linear_probe import linear_probe
-from polymix.runs.request import Problems, Request
+from polymix.runs.request import Problems, Request, reopen_table
 from polymix.runs.session import Session, check_data, default_device
 from polymix.search.callbacks import Callback
 from polymix.search.config import RunConfig
@@ -40,7 +41,7 @@ class Predictor:
     """Finds an architecture for multimodal data, trains it, and predicts with it.
 
     Args:
-        label: the target's name; the dataset's own where not given.
+        label: the target's name, of a table its column; the dataset's own where not given.
         eval_metric: what is maximised, by scikit-learn's name; the task's own where not given.
         path: the run folder to make; a new one under `runs/` where not given.
         device: `cpu`, `cuda`, …; the best there is where not given.
@@ -72,7 +73,7 @@ class Predictor:
 
     def fit(
         self,
-        data: str | Dataset,
+        data: str | Path | pd.DataFrame | Dataset,
         *,
         time_limit: float | str | None = None,
         trials: int | None = None,
@@ -81,6 +82,8 @@ class Predictor:
         data_options: Mapping[str, Any] | None = None,
         rows: int | None = None,
         raw: str | Path | None = None,
+        column_types: Mapping[str, str] | None = None,
+        table: Mapping[str, Any] | None = None,
         seed: int = 0,
         compare: Compare = "fifth",
         reuse: Sequence[str | Path] = (),
@@ -93,7 +96,7 @@ class Predictor:
         """Search, compare, train, choose; the run folder is `self.path`.
 
         Args:
-            data: a dataset's name, or a `Dataset`.
+            data: a dataset's name, a table's file, a `DataFrame`, or a `Dataset`.
             time_limit: seconds, or text such as "10m"; none for no limit.
             trials: trials to make in all, the finalists' included; none for no limit.
             strategy: its name, or an object.
@@ -101,6 +104,8 @@ class Predictor:
             data_options: of a dataset given by name, e.g. `{"task": "icd9-7"}` for `mimic`.
             rows: training rows to use; all where not given.
             raw: folder of the dataset's raw files.
+            column_types: of a table's columns, in place of what would be found in them.
+            table: how else a table is read, e.g. `{"group": "patient"}`; see `TableOptions`.
             seed: of everything.
             compare: random search gets a `fifth` of the search, or as much (`full`).
             reuse: run folders whose trials may be taken over.
@@ -127,6 +132,7 @@ class Predictor:
                 data_options=data_options or {},
                 rows=rows,
                 raw=raw,
+                table={**(table or {}), **({"types": dict(column_types)} if column_types else {})},
                 seed=seed,
                 compare=compare,
                 reuse=reuse,
@@ -155,6 +161,9 @@ class Predictor:
         request.check(problems)
         problems.raise_any()
         plan = request.resolve(progress)
+        report = report_of(plan.dataset)
+        for callback in callbacks if report else ():
+            callback.on_table(report)
         session = Session.start(path, plan.config, plan.dataset, plan.strategy, callbacks)
         self.path, self._dataset = path, plan.dataset
         with session.folder:
@@ -165,7 +174,7 @@ class Predictor:
     def resume(
         cls,
         path: str | Path,
-        data: Dataset | None = None,
+        data: Dataset | pd.DataFrame | None = None,
         *,
         strategy: Strategy | None = None,
         callbacks: Sequence[Callback] = (),
@@ -309,9 +318,18 @@ class Predictor:
             raise RunFolderError("nothing was fitted yet: call fit, or load a run folder")
         return self.path
 
-    def _data(self, folder: RunFolder, given: Dataset | None, progress: Progress | None) -> Dataset:
+    def _data(
+        self,
+        folder: RunFolder,
+        given: Dataset | pd.DataFrame | None,
+        progress: Progress | None,
+    ) -> Dataset:
         config = RunConfig.parse(dict(folder.config), str(folder.path / "config.yaml"))
         source = config.source
+        if source.table is not None and (given is None or isinstance(given, pd.DataFrame)):
+            given = reopen_table(source.table, given, str(folder.path), progress)
+        if isinstance(given, pd.DataFrame):
+            raise UsageError(f"the data of {folder.path} were no table")
         if given is None:
             if not source.reopen:
                 raise UsageError(f"the data of {folder.path} were an object: give them again")

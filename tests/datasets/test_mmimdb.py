@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from polymix.data.schema import Kind, Task
+from polymix.data.tokens import Tokenizer
 from polymix.datasets import open_dataset
 from polymix.datasets.mmimdb import GENRES, MmImdb
 from polymix.datasets.mmimdb_hdf5 import SIZES, split_codes
-from polymix.datasets.tokens import Tokenizer
 from polymix.errors import DataError, MissingExtraError, UsageError
 
 from .papers import write_films, write_hdf5
@@ -150,7 +150,7 @@ def test_tokens_are_learned_from_training_plots_alone(films: Path) -> None:
 def test_the_same_tokens_in_another_process() -> None:
     script = (
         "import hashlib, random\n"
-        "from polymix.datasets.tokens import Tokenizer\n"
+        "from polymix.data.tokens import Tokenizer\n"
         "draw = random.Random(3)\n"
         "words = [''.join(draw.choices('abcdefgh', k=draw.randint(2, 7))) for _ in range(300)]\n"
         "texts = [' '.join(draw.choices(words, k=40)) for _ in range(200)]\n"
@@ -275,12 +275,13 @@ def test_what_cannot_be_asked_for(films: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("package", "form"), [("h5py", "features"), ("PIL", "folder"), ("tokenizers", "folder")]
+    ("package", "form", "extra"),
+    [("h5py", "features", "mmimdb"), ("PIL", "folder", "image"), ("tokenizers", "folder", "text")],
 )
 def test_without_its_packages(
-    package: str, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    package: str, form: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     raw = write_films(write_hdf5(tmp_path / "both"))
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingExtraError, match=r'pip install "polymix\[mmimdb\]"'):
+    with pytest.raises(MissingExtraError, match=rf'pip install "polymix\[{extra}\]"'):
         open_dataset("mmimdb", raw=raw, options={"form": form})

@@ -199,6 +199,9 @@ class Dataset:
 class DatasetWriter:
     """Writes a dataset's folder, row by row or chunk by chunk; a failure leaves nothing.
 
+    Attributes:
+        beside: texts by file name, written into the folder with the rows.
+
     >>> with DatasetWriter(path, "digits", schema, rows) as writer:   # doctest: +SKIP
     ...     writer.arrays["image"][:] = images
     ...     writer.targets[:] = labels
@@ -229,6 +232,7 @@ class DatasetWriter:
             raise DataError(f"{path} exists: remove it to build the dataset again")
         self.path, self.name, self.schema, self.rows = path, name, schema, rows
         self.settings = dict(settings or {})
+        self.beside: dict[str, str] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         needed = rows * sum(
             math.prod(m.shape) * np.dtype(m.dtype).itemsize for m in schema.modalities
@@ -286,6 +290,8 @@ class DatasetWriter:
         }
         for part in parts:
             part.flush()  # type: ignore[attr-defined]
+        for name, text in self.beside.items():
+            (self._draft / name).write_text(text, encoding="utf-8")
         (self._draft / "schema.json").write_text(schema.to_json(), encoding="utf-8")
         (self._draft / "dataset.json").write_text(json.dumps(about, indent=2), encoding="utf-8")
         self._draft.chmod(0o755)

@@ -76,6 +76,8 @@ class Modality(_Model):
             a token that is there and 0 for padding, which a batch holds as zeros throughout.
         focus: which of its T tokens the row is about, the others being its context; none where it
             is about all of them.
+        scaled: whether its numbers were scaled when they were read, so that no statistics are
+            fitted and a batch holds them as they are.
     """
 
     name: Name
@@ -87,6 +89,7 @@ class Modality(_Model):
     statistics: Statistics | None = None
     padded: bool = Field(default=False, exclude_if=lambda padded: not padded)
     focus: int | None = Field(default=None, ge=0, exclude_if=lambda focus: focus is None)
+    scaled: bool = Field(default=False, exclude_if=lambda scaled: not scaled)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -116,6 +119,8 @@ class Modality(_Model):
                 f"modality '{self.name}': focus is one of the tokens (T, C) of kind timeseries or "
                 f"features, but got {self.focus} for kind {self.kind} of shape {self.shape}"
             )
+        if self.statistics and self.scaled:
+            raise ValueError(f"modality '{self.name}': what is scaled has no statistics")
         if self.statistics and len(self.statistics.mean) not in (1, self.channels):
             raise ValueError(
                 f"modality '{self.name}': {len(self.statistics.mean)} statistics "

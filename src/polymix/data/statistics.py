@@ -24,7 +24,7 @@ def with_statistics(
         rows = train[present[train, column]]
         statistics = (
             _statistics(modality, arrays[modality.name], rows)
-            if modality.kind is not Kind.TEXT and len(rows)
+            if modality.kind is not Kind.TEXT and not modality.scaled and len(rows)
             else None
         )
         changes = {"statistics": statistics, "optional": len(rows) < len(train)}

@@ -24,13 +24,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from polymix.data.dataset import DatasetWriter
+from polymix.data.images import pillow
 from polymix.data.schema import Kind, Modality, Schema, Target, Task
 from polymix.data.split import TRAIN
+from polymix.data.tokens import Tokenizer
 from polymix.datasets import mmimdb_hdf5 as hdf5
 from polymix.datasets.builder import Progress, silent
 from polymix.datasets.fingerprint import fingerprint_files
-from polymix.datasets.mmimdb_folder import Film, films_in, pillow, read_facts, read_posters
-from polymix.datasets.tokens import Tokenizer
+from polymix.datasets.mmimdb_folder import Film, films_in, read_facts, read_posters
 from polymix.errors import DataError, UsageError, did_you_mean
 
 # By number of films, as the authors' code orders them.

@@ -7,13 +7,13 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from polymix.data.images import pillow
 from polymix.data.split import TEST, TRAIN, VAL
-from polymix.errors import DataError, MissingExtraError
+from polymix.errors import DataError
 
 SPLITS = {"train": TRAIN, "dev": VAL, "test": TEST}
 IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,40}", re.ASCII)
@@ -50,22 +50,6 @@ class Facts:
 
     plot: str
     genres: frozenset[str]
-
-
-def pillow() -> ModuleType:
-    """The optional library Pillow's `Image`.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingExtraError(
-            f'reading posters needs pillow ({error}): pip install "polymix[mmimdb]"'
-        ) from None
-    module: ModuleType = Image
-    return module
 
 
 def films_in(raw: Path) -> tuple[Film, ...]:

@@ -8,15 +8,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
+import pandas as pd
 import torch
+import yaml
+from pydantic import ValidationError
 
 from polymix import seeds
 from polymix.data.dataset import Dataset
+from polymix.data.table_file import READ
 from polymix.datasets import DATASETS, Progress, make_builder, open_dataset
-from polymix.errors import GenotypeError, PolymixError, UsageError, did_you_mean
+from polymix.datasets.table import TableOptions, open_table_dataset
+from polymix.errors import GenotypeError, PolymixError, UsageError, describe, did_you_mean
 from polymix.records import Budget
 from polymix.runs.session import check_device, default_device, default_threads
 from polymix.search import make_strategy
@@ -79,8 +84,8 @@ class Request:
     """What is asked of a run, before any of it is checked; `Predictor.fit` describes it.
 
     Attributes:
-        data: a dataset's name, or a `Dataset`.
-        label: what the target must be called.
+        data: a dataset's name, a table's file, a `DataFrame`, or a `Dataset`.
+        label: what the target must be called; a table's target column.
         metric: what to maximise; the task's own where not given.
         device: the best there is where not given.
         jobs: how many processes train.
@@ -91,6 +96,7 @@ class Request:
         data_options: of a dataset given by name.
         rows: training rows to use.
         raw: folder of the dataset's raw files.
+        table: how a table is read; see `TableOptions`, whose target is the label.
         seed: of everything.
         compare: how much random search gets.
         reuse: run folders whose trials may be taken over.
@@ -99,7 +105,7 @@ class Request:
         ensemble: whether a weighted mean of the finalists is a finalist too.
     """
 
-    data: str | Dataset
+    data: str | Path | pd.DataFrame | Dataset
     label: str | None = None
     metric: str | None = None
     device: str | None = None
@@ -111,6 +117,7 @@ class Request:
     data_options: Mapping[str, Any] = field(default_factory=dict)
     rows: int | None = None
     raw: str | Path | None = None
+    table: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     compare: str = "fifth"
     reuse: Sequence[str | Path] = ()
@@ -121,7 +128,9 @@ class Request:
     @property
     def name(self) -> str:
         """The data's name."""
-        return self.data if isinstance(self.data, str) else self.data.name
+        if is_table(self.data):
+            return "table" if isinstance(self.data, pd.DataFrame) else Path(self.data).stem
+        return self.data.name if isinstance(self.data, Dataset) else str(self.data)
 
     def check(self, problems: Problems) -> None:
         """All that can be said before the data are opened."""
@@ -149,7 +158,7 @@ class Request:
         target = dataset.schema.target
         metric = metric_for(target.task)
         with problems.caught():
-            if self.label is not None and self.label != target.name:
+            if not self._table and self.label is not None and self.label != target.name:
                 raise UsageError(
                     f"the label of '{dataset.name}' is '{target.name}', not '{self.label}'"
                 )
@@ -168,7 +177,8 @@ class Request:
                 raw=None if self.raw is None else str(Path(self.raw).resolve()),
                 options=dict(self.data_options),
                 rows=self.rows,
-                reopen=isinstance(self.data, str),
+                table=self._table_source(),
+                reopen=isinstance(self.data, str | Path),
             ),
             strategy=strategy.name,
             options=strategy.model_dump(mode="json"),
@@ -194,13 +204,39 @@ class Request:
 
     # Each of these raises a UsageError.
 
+    @property
+    def _table(self) -> bool:
+        return is_table(self.data)
+
+    def _table_options(self) -> TableOptions:
+        if self.label is None:
+            raise UsageError("a table needs a target: name its column with --target (label=)")
+        return table_options(self.label, self.table)
+
+    def _table_source(self) -> dict[str, Any] | None:
+        if not is_table(self.data):
+            return None
+        path = None if isinstance(self.data, pd.DataFrame) else str(Path(self.data).resolve())
+        return {"path": path, "options": self._table_options().model_dump(mode="json")}
+
     def _check_source(self) -> None:
+        if self._table:
+            self._table_options()
+            if self.data_options or self.raw is not None:
+                raise UsageError("a table has no --raw folder and no -d settings: leave them out")
+            return
+        if self.table:
+            given = ", ".join(sorted(self.table))
+            raise UsageError(f"{given}: of tables alone, but '{self.name}' is none")
         if not isinstance(self.data, str):
             if self.data_options:
                 raise UsageError("the data's options go with a dataset's name, not with an object")
             return
         if self.data not in DATASETS:
-            raise UsageError(f"no dataset '{self.data}': {did_you_mean(self.data, DATASETS)}")
+            raise UsageError(
+                f"no dataset '{self.data}': {did_you_mean(self.data, DATASETS)} "
+                f"A table is a file that ends in {', '.join(READ)}."
+            )
         if self.raw is not None and not Path(self.raw).is_dir():
             raise UsageError(f"--raw {self.raw}: no such folder")
         make_builder(self.data, self.data_options)
@@ -251,10 +287,90 @@ class Request:
         return [_ledger_of(path) for path in self.reuse]
 
     def _open(self, progress: Progress | None) -> Dataset:
+        if is_table(self.data):
+            return open_table_dataset(self.data, self._table_options(), progress)
         if isinstance(self.data, Dataset):
             return self.data
         raw = None if self.raw is None else Path(self.raw)
-        return open_dataset(self.data, raw=raw, options=self.data_options, progress=progress)
+        return open_dataset(str(self.data), raw=raw, options=self.data_options, progress=progress)
+
+
+def is_table(data: object) -> TypeGuard[str | Path | pd.DataFrame]:
+    """Whether data are a table: a frame, or a file that is called like one."""
+    if isinstance(data, str) and data in DATASETS:
+        return False
+    return isinstance(data, pd.DataFrame | Path) or (
+        isinstance(data, str) and Path(data).suffix.lower() in READ
+    )
+
+
+def table_options(target: str, fields: Mapping[str, Any]) -> TableOptions:
+    """How a table is read.
+
+    Raises:
+        UsageError: there is no such option, or a value is none; all problems at once.
+    """
+    try:
+        return TableOptions.model_validate({**fields, "target": target})
+    except ValidationError as error:
+        raise UsageError([f"table: {describe(dict(p))}" for p in error.errors()]) from None
+
+
+def column_types_of(text: str | None, file: str | Path | None) -> dict[str, str]:
+    """Column types from `name=type,name=type` and from a YAML file; what the text says counts.
+
+    Raises:
+        UsageError: one is not of that form; all problems at once.
+    """
+    problems: list[str] = []
+    found: dict[str, str] = {}
+    if file is not None:
+        try:
+            said = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+            said = {}
+            problems.append(f"--schema-file {file} cannot be read: {' '.join(str(error).split())}")
+        if isinstance(said, dict) and isinstance(said.get("columns"), dict):
+            said = said["columns"]
+        if isinstance(said, dict):
+            found |= {str(name): str(kind) for name, kind in said.items()}
+        else:
+            problems.append(f"--schema-file {file}: lines of NAME: TYPE expected")
+    for pair in (text or "").split(",") if text is not None else ():
+        name, equals, kind = pair.rpartition("=")
+        if not equals or not name.strip() or not kind.strip():
+            problems.append(f"--column-types {pair!r}: write NAME=TYPE, with commas between")
+        else:
+            found[name.strip()] = kind.strip()
+    if problems:
+        raise UsageError(problems)
+    return found
+
+
+def reopen_table(
+    source: Mapping[str, Any],
+    frame: pd.DataFrame | None,
+    where: str,
+    progress: Progress | None,
+) -> Dataset:
+    """A run's table, opened again.
+
+    Args:
+        source: `SourceConfig.table`.
+        frame: the table, if it was a frame.
+        where: the run's folder, for messages.
+        progress: told how far a build is.
+
+    Raises:
+        UsageError: it was a frame, and is not given.
+        DataError: it cannot be read.
+    """
+    given = source.get("path") if frame is None else frame
+    if given is None:
+        raise UsageError(f"the data of {where} were an object: give them again")
+    fields = dict(source.get("options") or {})
+    options = table_options(str(fields.pop("target", "")), fields)
+    return open_table_dataset(given, options, progress)
 
 
 def _check_metric(metric: Metric, dataset: Dataset) -> None:

@@ -17,6 +17,7 @@ import torch
 import polymix
 from polymix.data.dataset import Dataset
 from polymix.data.schema import Schema
+from polymix.datasets.table import files_of_table
 from polymix.errors import DataError, RunFolderError, UsageError
 from polymix.nn.model import load_matching
 from polymix.records import Budget, Trial
@@ -71,7 +72,11 @@ class Session:
         strategy = strategy or make_strategy(config.strategy, config.options)
         check_device(config.device)
         folder = RunFolder.create(
-            path, config.model_dump(mode="json"), dataset.schema, describe_run(config, dataset)
+            path,
+            config.model_dump(mode="json"),
+            dataset.schema,
+            describe_run(config, dataset),
+            files_of_table(dataset),
         )
         return cls(folder, config, dataset, strategy, callbacks)
 

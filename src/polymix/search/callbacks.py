@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from polymix.records import Proposal, Role, Trial
@@ -9,6 +10,9 @@ from polymix.records import Proposal, Role, Trial
 
 class Callback:
     """Watches a run; it can neither change nor stop it."""
+
+    def on_table(self, report: Mapping[str, Any]) -> None:
+        """A table was read; `report` is what `data_report.json` says."""
 
     def on_phase(self, name: str, expected: int | None) -> None:
         """A phase begins: `search`, `random search`, `finalists`.

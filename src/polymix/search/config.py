@@ -17,6 +17,7 @@ class SourceConfig(BaseModel):
         raw: folder of its raw files.
         options: of a dataset opened by name.
         rows: training rows used; all where not given.
+        table: where a table lies (`path`, none for a frame), and how it is read (`options`).
         reopen: whether `name`, `raw` and `options` are enough to open it again.
     """
 
@@ -26,6 +27,7 @@ class SourceConfig(BaseModel):
     raw: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     rows: int | None = Field(default=None, ge=1)
+    table: dict[str, Any] | None = None
     reopen: bool = True
 
 

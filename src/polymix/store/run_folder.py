@@ -49,6 +49,7 @@ class RunFolder:
         config: Mapping[str, Any],
         schema: Schema,
         description: Mapping[str, Any],
+        of_table: Mapping[str, bytes] | None = None,
     ) -> RunFolder:
         """Make a run folder, and hold it for writing.
 
@@ -57,6 +58,7 @@ class RunFolder:
             config: everything resolved, plain values only.
             schema: the data's.
             description: versions, machine, seed, data fingerprint; `status` is set here.
+            of_table: `seals.OF_TABLE` by name, where the data are a table.
 
         Raises:
             RunFolderError: there is something already, or it cannot be written.
@@ -75,6 +77,7 @@ class RunFolder:
             files = {
                 CONFIG: _yaml(config),
                 SCHEMA: to_json(schema.model_dump(mode="json")),
+                **(of_table or {}),
             }
             said = {
                 "status": "running",
@@ -172,6 +175,16 @@ class RunFolder:
         if self._content.genotype_json is None:
             raise RunFolderError(f"{self.path}: has no trained model yet")
         return self._content.genotype_json
+
+    @property
+    def table_json(self) -> str | None:
+        """How the run's table was read, for `TableRecipe.from_json`; none where it had none."""
+        return self._content.table_json
+
+    @property
+    def data_report(self) -> Mapping[str, Any] | None:
+        """What was found in the run's table; none where it had none."""
+        return self._content.report
 
     @property
     def metrics(self) -> Mapping[str, Any] | None:

@@ -33,6 +33,10 @@ GENOTYPE, MODEL, METRICS = "genotype.json", "model.safetensors", "metrics.json"
 EVALUATION, LEDGER = "evaluation.json", "ledger.sqlite"
 ALWAYS = (CONFIG, SCHEMA)
 OF_MODEL = (GENOTYPE, MODEL, METRICS)
+TABLE, REPORT = "table.json", "data_report.json"
+OF_TABLE = (TABLE, REPORT)
+"""How a table was read, and what was found in it; in the folders of runs on tables."""
+
 RESERVED = ("format", "files", "seal")
 
 _STAGING, _UNFINISHED = ".staging", ".staging.tmp"
@@ -48,6 +52,8 @@ class Content:
     genotype_json: str | None
     metrics: Mapping[str, Any] | None
     evaluation: Mapping[str, Any] | None
+    table_json: str | None = None
+    report: Mapping[str, Any] | None = None
 
 
 def polymix_version() -> str:
@@ -169,6 +175,8 @@ def _read(folder: Path) -> Content:
         genotype_json=texts[GENOTYPE].decode() if GENOTYPE in texts else None,
         metrics=parsed.get(METRICS),
         evaluation=parsed.get(EVALUATION),
+        table_json=texts[TABLE].decode() if TABLE in texts else None,
+        report=parsed.get(REPORT),
     )
 
 
@@ -205,10 +213,11 @@ def _digests(description: Mapping[str, Any], problems: list[str]) -> dict[str, s
         return {}
     files = description.get("files")
     named = set(files) if isinstance(files, dict) else set()
+    named -= set(OF_TABLE) if named.issuperset(OF_TABLE) else set()
     if not isinstance(files, dict) or named not in (set(ALWAYS), {*ALWAYS, *OF_MODEL}):
         problems.append(f"{DESCRIPTION} does not name the files that belong to a run")
         return {}
-    return {name: str(files[name]) for name in (*ALWAYS, *OF_MODEL) if name in files}
+    return {name: str(files[name]) for name in (*ALWAYS, *OF_MODEL, *OF_TABLE) if name in files}
 
 
 def _parse(name: str, data: bytes, problems: list[str]) -> Any:
