@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,11 +27,53 @@ def search(
     source: Annotated[
         str,
         typer.Argument(
-            help="A dataset's name; `polymix datasets list` lists them.",
+            help="A table (.csv, .tsv, .jsonl, .parquet), or a dataset's name; "
+            "`polymix datasets list` lists them.",
             metavar="SOURCE",
             show_default=False,
         ),
     ],
+    target: Annotated[
+        str | None,
+        typer.Option(help="The table's column to predict.", show_default="a dataset's own"),
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            help="A column of which no value is on two sides of the split.", show_default="none"
+        ),
+    ] = None,
+    time: Annotated[
+        str | None,
+        typer.Option(
+            help="A column by which the earliest rows train, the latest test.", show_default="none"
+        ),
+    ] = None,
+    split_column: Annotated[
+        str | None,
+        typer.Option(help="A column that says train, val or test.", show_default="none"),
+    ] = None,
+    column_types: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=TYPE,…",
+            help="Types of the table's columns: image_path, "
+            "audio_path, text, categorical, numerical, timeseries, features, date, "
+            "ignore.",
+            show_default="found in the columns",
+        ),
+    ] = None,
+    schema_file: Annotated[
+        Path | None,
+        typer.Option(help="A YAML file of the same types: NAME: TYPE.", show_default="none"),
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(help="Side of the table's images.", show_default="by the files"),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse a table with cells that cannot be read.")
+    ] = False,
     strategy: Annotated[
         str, typer.Option(help="How to search: auto, mixmas, m2-mixer, mfas, mro, random.")
     ] = "mixmas",
@@ -117,15 +159,23 @@ def search(
     stopped = Stopped()
     with errors(stopped):
         from polymix.predictor import Predictor, free_path
-        from polymix.runs.request import Problems, Request
+        from polymix.runs.request import Problems, Request, column_types_of
 
         problems, options, data_options = Problems(), {}, {}
         with problems.caught():
             options = read_options(option or [])
         with problems.caught():
             data_options = read_options(data_option or [], "-d")
+        table: dict[str, Any] = {
+            "group": group, "time": time, "split": split_column, "image_size": image_size,
+            "strict": strict or None,
+        }  # fmt: skip
+        with problems.caught():
+            table["types"] = column_types_of(column_types, schema_file) or None
         request = Request(
             source,
+            label=target,
+            table={key: value for key, value in table.items() if value is not None},
             metric=metric,
             device=device,
             jobs=jobs,
@@ -148,7 +198,7 @@ def search(
             _dry_run(request, as_json)
             return
         with problems.caught():
-            stopped.folder = free_path(run_dir, source)
+            stopped.folder = free_path(run_dir, request.name)
         problems.raise_any()
         with watched() as progress:
             predictor = Predictor(path=stopped.folder).run(request, [progress], progress)
