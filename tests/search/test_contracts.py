@@ -7,11 +7,13 @@ import pytest
 from polymix.genotype import Block
 from polymix.search import STRATEGIES
 from polymix.search.auto import Auto
+from polymix.search.bm_nas import BMNAS
 from polymix.search.m2_mixer import M2Mixer
 from polymix.search.mfas import MFAS
 from polymix.search.mixmas import MixMAS
 from polymix.search.mro import MRO
 from polymix.search.random_search import RandomSearch
+from polymix.space.bm_nas import BMNASSpace
 from polymix.space.mfas import MFASSpace
 from polymix.space.mix import MixSpace
 from polymix.testing import SpaceContract, StrategyContract, ToyAskTell, ToyOneShot, toy_dataset
@@ -93,6 +95,34 @@ class TestMFASOfThreeModalities(StrategyContract):
         return MFAS(**TINY_MFAS)
 
 
+TINY_BM_NAS = {
+    "channels": 8, "length": 4, "horizon": 3, "backbone_epochs": 2, "probe_epochs": 1,
+    "full_epochs": 2, "thaw": 1, "batch_size": 32,
+}  # fmt: skip
+
+
+class TestBMNAS(StrategyContract):
+    """Two backbones, three epochs of a supernet; some rows lack the table."""
+
+    trials = 12
+    kills = (1, 3)
+
+    def make(self):
+        return BMNAS(backbones={"series": "mlp"}, **TINY_BM_NAS)
+
+
+class TestBMNASOfThreeModalities(StrategyContract):
+    trials = 10
+    kills = (2,)
+
+    @pytest.fixture
+    def dataset(self):
+        return toy_dataset(70)
+
+    def make(self):
+        return BMNAS(unfreeze=True, second_order=True, steps=1, top=2, **TINY_BM_NAS)
+
+
 class TestMRO(StrategyContract):
     trials = 10
     kills = (1, 2)
@@ -136,7 +166,7 @@ class TestToyOneShot(StrategyContract):
 
 
 def test_every_strategy_is_checked():
-    contracts = [Auto(), MixMAS(), M2Mixer(), MFAS(), MRO(), RandomSearch()]
+    contracts = [Auto(), MixMAS(), M2Mixer(), MFAS(), BMNAS(), MRO(), RandomSearch()]
     assert {type(strategy) for strategy in contracts} == set(STRATEGIES.values())
 
 
@@ -164,3 +194,18 @@ class TestMFASSpace(SpaceContract):
 class TestMFASSpaceOfOneGenotype(SpaceContract):
     def make(self):
         return MFASSpace({"a": Block.of("mlp")}, [1], ["relu"], length=1)
+
+
+class TestBMNASSpace(SpaceContract):
+    def make(self):
+        blocks = {"a": Block.of("mlp"), "b": Block.of("mlp")}
+        return BMNASSpace(blocks, [(0,), (0, 2)], cells=1, steps=1, operations=("zero", "sum"))
+
+
+class TestBMNASSpaceOfOneGenotype(SpaceContract):
+    def make(self):
+        blocks = {"a": Block.of("mlp"), "b": Block.of("mlp"), "c": Block.of("mlp")}
+        features = [(0,), (0,), (1,)]
+        made = BMNASSpace(blocks, features, cells=1, steps=1, operations=("zero",), inputs=3)
+        assert len(made) == 27  # one triple, whose step takes any three
+        return made

@@ -75,7 +75,7 @@ def search(
         bool, typer.Option("--strict", help="Refuse a table with cells that cannot be read.")
     ] = False,
     strategy: Annotated[
-        str, typer.Option(help="How to search: auto, mixmas, m2-mixer, mfas, mro, random.")
+        str, typer.Option(help="How to search: auto, mixmas, m2-mixer, mfas, bm-nas, mro, random.")
     ] = "mixmas",
     metric: Annotated[
         str | None,

@@ -23,11 +23,17 @@ from polymix.nn.absent import AbsentToken
 from polymix.nn.by_modality import ByModality
 from polymix.nn.encoder import Encoder
 from polymix.nn.model import Features, Model, Moments, Output
-from polymix.nn.tokens import Tokens
+from polymix.nn.tokens import Pool, Tokens
 from polymix.space.mfas import MFASGenotype
 
 VERSION = 1
 SLOPES = {"relu": 0.0, "leaky-relu": 0.01, "sigmoid": 0.0}
+
+
+def scale_of(mean: Tensor, deviation: Tensor) -> Tensor:
+    """What standardises: 1/deviation, and 1 where a channel never varies."""
+    flat = deviation <= 1e-6 * (1 + mean.abs())
+    return torch.where(flat, torch.ones_like(deviation), 1 / deviation.clamp(min=1e-12))
 
 
 class Standard(nn.Module):
@@ -58,10 +64,8 @@ class Standard(nn.Module):
     def calibrate(self, moments: list[tuple[Tensor, Tensor]]) -> None:
         """Take the moments of each feature, `(C_i,)` each."""
         for i, (mean, deviation) in enumerate(moments):
-            flat = deviation <= 1e-6 * (1 + mean.abs())
             self.mean[i, : len(mean)] = mean.to(self.mean)
-            scale = torch.where(flat, torch.ones_like(deviation), 1 / deviation.clamp(min=1e-12))
-            self.scale[i, : len(mean)] = scale.to(self.scale)
+            self.scale[i, : len(mean)] = scale_of(mean, deviation).to(self.scale)
 
 
 class MFASModel(Model):
@@ -78,7 +82,7 @@ class MFASModel(Model):
         GenotypeError: it cannot be built on this schema; every problem is told.
     """
 
-    pool = 1
+    pool = Pool(1)
     calibrated = True
     reads: Tensor
     slopes: Tensor

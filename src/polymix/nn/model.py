@@ -21,7 +21,7 @@ from polymix.nn import catalog
 from polymix.nn.absent import AbsentToken
 from polymix.nn.by_modality import ByModality
 from polymix.nn.encoder import Encoder
-from polymix.nn.tokens import Tokens
+from polymix.nn.tokens import Pool, Tokens
 from polymix.space.mix import MixGenotype
 
 Features = Mapping[str, Sequence[Tokens]]
@@ -43,7 +43,7 @@ class Model(nn.Module):
         encoders: one encoder per modality.
         absent: absent-tokens by modality, one per feature that `fuse` reads.
         wants: the features that `fuse` reads, by modality: indices into the encoder's list.
-        pool: tokens that a banked feature is pooled to; none keeps them all.
+        pool: what features are pooled by, in the bank too; none keeps all tokens.
         calibrated: whether the model is to be told its features' moments before it is trained.
         fitted: whether `fit` makes it what it is, in place of gradient steps.
         uncounted: FLOPs of a row's pass that are no tensor product's: comparisons, sums.
@@ -56,22 +56,23 @@ class Model(nn.Module):
     encoders: nn.ModuleDict
     absent: nn.ModuleDict
     wants: Mapping[str, tuple[int, ...]]
-    pool: int | None = None
+    pool: Pool | None = None
     calibrated: bool = False
     fitted: bool = False
     uncounted: int = 0
 
     def native(self, inputs: Mapping[str, Tensor]) -> Features:
-        """Inputs by modality (see `Kind`) to the features wanted, as the encoders give them."""
+        """Inputs by modality (see `Kind`) to the features wanted, pooled as the bank has them."""
         found: dict[str, list[Tokens]] = {}
         for name, encoder in self.encoders.items():
             assert isinstance(encoder, Encoder)
             every = encoder.features(inputs[name])
-            found[name] = [every[i] for i in self.wants[name]]
+            wanted = [every[i] for i in self.wants[name]]
+            found[name] = [self.pool(t) for t in wanted] if self.pool else wanted
         return found
 
     def pack(self, features: Features) -> Features:
-        """Features as the encoders give them, or pooled to `pool` tokens, to what `fuse` reads."""
+        """Features as `native` gives them to what `fuse` reads."""
         return features
 
     def encode(self, inputs: Mapping[str, Tensor]) -> Features:

@@ -6,10 +6,12 @@ Shapes: B batch, T tokens, C channels.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from polymix.data.schema import Kind, Modality
 from polymix.errors import GenotypeError
@@ -151,3 +153,36 @@ def resize_tokens(tokens: Tensor, count: int) -> Tensor:
     if count == 1:
         return tokens.mean(1, keepdim=True)
     return torch.nn.functional.adaptive_avg_pool1d(tokens.transpose(1, 2), count).transpose(1, 2)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Brings a feature to a number of tokens, whatever it has.
+
+    Attributes:
+        count: L.
+        mode: `mean` over neighbouring tokens; `max`, over the grid's neighbours where there is a
+            grid, to a x b = L cells, a the largest divisor of L up to its root (8 gives 2 x 4).
+    """
+
+    count: int
+    mode: Literal["mean", "max"] = "mean"
+
+    def __str__(self) -> str:
+        return str(self.count) if self.mode == "mean" else f"{self.mode}{self.count}"
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Rows and columns, a x b."""
+        a = max(d for d in range(1, math.isqrt(self.count) + 1) if self.count % d == 0)
+        return a, self.count // a
+
+    def __call__(self, tokens: Tokens) -> Tokens:
+        """Tokens `(B, T, C)` to `(B, L, C)`, without a grid."""
+        if self.mode == "mean" or (tokens.grid is None and tokens.x.shape[1] == self.count):
+            return Tokens(resize_tokens(tokens.x, self.count))
+        x = tokens.x.transpose(1, 2)
+        if tokens.grid is None:
+            return Tokens(functional.adaptive_max_pool1d(x, self.count).transpose(1, 2))
+        maps = functional.adaptive_max_pool2d(x.reshape(*x.shape[:2], *tokens.grid), self.sides)
+        return Tokens(maps.flatten(2).transpose(1, 2))

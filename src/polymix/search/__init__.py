@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from polymix.errors import UsageError, describe, did_you_mean
 from polymix.search.auto import Auto
+from polymix.search.bm_nas import BMNAS
 from polymix.search.m2_mixer import M2Mixer
 from polymix.search.mfas import MFAS
 from polymix.search.mixmas import MixMAS
@@ -16,7 +17,7 @@ from polymix.search.protocol import Strategy
 from polymix.search.random_search import RandomSearch
 
 STRATEGIES: dict[str, type[Strategy]] = {
-    s.name: s for s in (Auto, MixMAS, M2Mixer, MFAS, MRO, RandomSearch)
+    s.name: s for s in (Auto, MixMAS, M2Mixer, MFAS, BMNAS, MRO, RandomSearch)
 }
 
 

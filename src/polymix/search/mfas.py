@@ -23,40 +23,21 @@ from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
-import torch
 from pydantic import Field, PrivateAttr
 
 from polymix import seeds
-from polymix.data.schema import Kind
-from polymix.errors import GenotypeError, UsageError, did_you_mean
 from polymix.genotype import Block
-from polymix.nn import catalog
-from polymix.records import Fidelity, Proposal, Recipe, Trial
-from polymix.search.protocol import Strategy, Task
+from polymix.records import Proposal, Trial
+from polymix.search.backbones import OnBackbones
+from polymix.search.protocol import Task
 from polymix.search.surrogate import Row, Surrogate, sample, temperature
 from polymix.space.mfas import Activation, MFASGenotype, MFASSpace
-from polymix.space.mix import MixGenotype
-
-BACKBONES: dict[Kind, str] = {
-    Kind.IMAGE: "conv",
-    Kind.AUDIO: "conv",
-    Kind.TIMESERIES: "conv",
-    Kind.TEXT: "maxout",
-    Kind.TABULAR: "maxout",
-    Kind.FEATURES: "maxout",
-}
-"""What learns from some thousands of rows: the papers' `lenet`, averaged over all positions, needs
-more (280 steps on `demo` leave its image at 0.20)."""
 
 
-class MFAS(Strategy):
+class MFAS(OnBackbones):
     """Search for fusion networks on the features of trained backbones.
 
     Attributes:
-        backbones: encoders by modality; `BACKBONES` where not given.
-        preset: of the backbones.
-        backbone_epochs: of a backbone, at most.
-        backbone_lr: its learning rate at the start.
         length: L, the most fusion layers.
         iterations: E_search.
         samples: K, networks a step.
@@ -64,8 +45,6 @@ class MFAS(Strategy):
         epochs: E_train.
         width: of a fusion layer, in the search.
         lr: in the search.
-        batch_size: of everything.
-        weight_decay: of fusion networks.
         sharing: whether W_l starts from the last W_l that was trained.
         hottest: T_max.
         coldest: T_min.
@@ -74,16 +53,11 @@ class MFAS(Strategy):
         full_epochs: of their training.
         thaw: epochs of it with frozen backbones; at most half of it.
         full_lr: its learning rate at the start.
-        modality_dropout: chance that a row's modality is hidden, where rows may lack one.
     """
 
     name: ClassVar[str] = "mfas"
     summary: ClassVar[str] = "which layers of trained backbones to fuse, by a surrogate's guesses"
 
-    backbones: dict[str, str] = Field(default_factory=dict)
-    preset: str = "small"
-    backbone_epochs: int = Field(default=10, ge=1)
-    backbone_lr: float = Field(default=1e-3, gt=0)
     length: int = Field(default=4, ge=1)
     iterations: int = Field(default=3, ge=1)
     samples: int = Field(default=15, ge=1)
@@ -91,8 +65,6 @@ class MFAS(Strategy):
     epochs: int = Field(default=2, ge=1)
     width: int = Field(default=32, ge=1)
     lr: float = Field(default=1e-3, gt=0)
-    batch_size: int = Field(default=128, ge=1)
-    weight_decay: float = Field(default=1e-4, ge=0)
     sharing: bool = True
     hottest: float = Field(default=10.0, gt=0)
     coldest: float = Field(default=0.2, gt=0)
@@ -101,14 +73,10 @@ class MFAS(Strategy):
     full_epochs: int = Field(default=20, ge=1)
     thaw: int = Field(default=5, ge=0)
     full_lr: float = Field(default=1e-3, gt=0)
-    modality_dropout: float = Field(default=0.1, ge=0, lt=1)
 
-    _task: Task = PrivateAttr()
     _space: MFASSpace = PrivateAttr()
     _surrogate: Surrogate = PrivateAttr()
     _rng: np.random.Generator = PrivateAttr()
-    _kept: dict[str, str] = PrivateAttr(default_factory=dict)
-    _begun: bool = PrivateAttr(default=False)
     _step: int = PrivateAttr(default=0)
     _parents: list[MFASGenotype] = PrivateAttr(default_factory=list)
     _scores: dict[MFASGenotype, float] = PrivateAttr(default_factory=dict)
@@ -121,33 +89,14 @@ class MFAS(Strategy):
         self._rng = seeds.stream(task.seed, "mfas")
         self._open(self._blocks())
 
-    def _blocks(self) -> dict[str, Block]:
-        schema = self._task.schema
-        problems = [
-            f"backbones: no modality '{name}': {did_you_mean(name, schema.names)}"
-            for name in self.backbones
-            if name not in schema.names
-        ]
-        found = {}
-        for modality in schema.modalities:
-            name = self.backbones.get(modality.name, BACKBONES[modality.kind])
-            found[modality.name] = Block.of(name, self.preset)
-            try:
-                with torch.device("meta"):
-                    catalog.make_encoder(found[modality.name], modality)
-            except GenotypeError as error:
-                problems += [f"backbones: {modality.name}: {p}" for p in error.problems]
+    def _problems(self) -> list[str]:
         if len(set(self.activations)) != len(self.activations):
-            problems.append(f"activations: each once, but got {self.activations}")
-        if problems:
-            raise UsageError(problems)
-        return found
+            return [f"activations: each once, but got {self.activations}"]
+        return []
 
     def _open(self, blocks: Mapping[str, Block]) -> None:
         """The space, and a surrogate that has seen nothing of it."""
-        with torch.device("meta"):
-            made = [catalog.make_encoder(b, self._task.schema[n]) for n, b in blocks.items()]
-        counts = [len(encoder.widths) for encoder in made]
+        counts = self._counts(blocks)
         self._space = MFASSpace(blocks, counts, self.activations, self.length, self.width)
         self._surrogate = Surrogate([*counts, len(self.activations)], self._task.seed)
 
@@ -156,7 +105,7 @@ class MFAS(Strategy):
     def ask(self) -> Sequence[Proposal]:
         """The backbones, then the networks of each step; nothing after the last."""
         if not self._begun:
-            return self._backbone_probes()
+            return self._backbone_probes(self._space.backbones)
         if not self._kept:
             return []
         while self._step < self.iterations * self.length:
@@ -192,37 +141,6 @@ class MFAS(Strategy):
     def _rows(self, genotype: MFASGenotype) -> list[Row]:
         return [(*f, self.activations.index(a)) for f, a in genotype.layers]
 
-    def _fidelity(self, epochs: int) -> Fidelity:
-        return Fidelity(self._task.rows, epochs, self._task.seed)
-
-    def _recipe(self, lr: float, *, frozen: bool = False, thaw: int = 0) -> Recipe:
-        lacking = any(m.optional for m in self._task.schema.modalities)
-        return Recipe(
-            lr=lr,
-            batch_size=self.batch_size,
-            weight_decay=self.weight_decay,
-            schedule="cosine",
-            modality_dropout=self.modality_dropout if lacking else 0.0,
-            frozen=frozen,
-            thaw=thaw,
-        )
-
-    def _backbone_probes(self) -> list[Proposal]:
-        """Each modality alone, for as many epochs as leave half of the time to the search."""
-        recipe = replace(self._recipe(self.backbone_lr), modality_dropout=0.0)
-        for epochs in range(self.backbone_epochs, 0, -1):
-            asked = [
-                Proposal(
-                    MixGenotype.single(name, block), self._fidelity(epochs), recipe, keep=True,
-                    stage="backbones",
-                )
-                for name, block in self._space.backbones.items()
-            ]  # fmt: skip
-            spent = sum(self._task.predict(p) for p in asked)
-            if self._task.seconds is None or spent <= self._task.seconds / 2:
-                break
-        return asked
-
     def _proposal(self, genotype: MFASGenotype) -> Proposal:
         level, iteration = self._step % self.length + 1, self._step // self.length + 1
         return Proposal(
@@ -248,10 +166,8 @@ class MFAS(Strategy):
     def tell(self, trials: Sequence[Trial]) -> None:
         """Keep backbones; or scores and weights, and let the surrogate learn from all scores."""
         if not self._begun:
-            self._begun = True
             names = list(self._space.backbones)
-            told = zip(names, trials, strict=True)
-            self._kept = {name: t.weights for name, t in told if t.weights}
+            self._keep(names, trials)
             if self._kept and len(self._kept) < len(names):
                 # A modality whose backbone could not be trained takes no part.
                 self._open({n: b for n, b in self._space.backbones.items() if n in self._kept})
@@ -321,7 +237,10 @@ class MFAS(Strategy):
                 count = min(self.samples, self._space.count(level + 1))
                 search += [self._space.genotype(search[0].layers * (level + 1))] * count
         recipe, fidelity = self._recipe(self.lr, frozen=True), self._fidelity(self.epochs)
-        return [*self._backbone_probes(), *(Proposal(g, fidelity, recipe) for g in search)]
+        return [
+            *self._backbone_probes(self._space.backbones),
+            *(Proposal(g, fidelity, recipe) for g in search),
+        ]
 
     def size(self) -> int:
         """Σ_l (M·N·P)^l."""

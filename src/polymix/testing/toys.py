@@ -26,6 +26,7 @@ from polymix.nn import build, catalog
 from polymix.nn.absent import AbsentToken
 from polymix.nn.by_modality import ByModality
 from polymix.nn.model import Features, Model, Output
+from polymix.nn.tokens import Pool
 from polymix.records import EpochRecord, Fidelity, Proposal, Recipe, Trial
 from polymix.search import protocol
 from polymix.space.mix import MixGenotype
@@ -119,7 +120,7 @@ class ToyModel(Model):
     persistent: inherited weights must not bring another genotype's choice with them.
     """
 
-    pool = 1
+    pool = Pool(1)
     choice: Tensor
 
     def __init__(self, genotype: ToyGenotype, schema: Schema) -> None:

@@ -27,9 +27,8 @@ from polymix.errors import GenotypeError, PolymixError
 from polymix.genotype import Genotype
 from polymix.nn.build import build_seeded, fit_seconds, stack_key, versions
 from polymix.nn.model import Model, Moments, blank, load_matching
-from polymix.nn.tokens import resize_tokens
 from polymix.records import Cost, Fidelity, Proposal, Recipe, Score, Status, Trial
-from polymix.train.feature_bank import FeatureBank, Progress
+from polymix.train.feature_bank import BankSource, FeatureBank, Progress
 from polymix.train.learner import Learner, SingleLearner, StackLearner
 from polymix.train.loop import Job, Trainer
 from polymix.train.metrics import Metric
@@ -279,8 +278,7 @@ class Evaluator:
         frozen = first.recipe.frozen
         source: Source
         if frozen:
-            self._bank.progress = self.on_features
-            banked = self._bank.source(models[0])
+            banked = self.banked(models[0])
             source, known = banked, banked.moments
         else:
             source = RowSource(self.dataset, self.device, list(models[0].encoders))
@@ -367,6 +365,11 @@ class Evaluator:
             done.append((trial, state))
         return done
 
+    def banked(self, model: Model) -> BankSource:
+        """Batches of what a model's `fuse` reads, from the bank; the model is calibrated."""
+        self._bank.progress = self.on_features
+        return self._bank.source(model)
+
     def _moments(self, model: Model, source: Source) -> Moments:
         """Of the features that untrained encoders, or those of `init`, give."""
         train = self.dataset.split.train
@@ -448,13 +451,7 @@ def count_cost(model: Model, schema: Schema) -> Cost:
 def count_fusing(model: Model, schema: Schema) -> int:
     """FLOPs of one row's pass through a model's second half, on features as the bank has them."""
     model.eval()
-    features = model.native({name: blank(schema, name) for name in model.encoders})
-    if model.pool is not None:
-        features = {
-            name: [t._replace(x=resize_tokens(t.x, model.pool)) for t in tokens]
-            for name, tokens in features.items()
-        }
-    packed = model.pack(features)
+    packed = model.pack(model.native({name: blank(schema, name) for name in model.encoders}))
     with FlopCounterMode(display=False) as counter:
         model.fuse(packed, None)
     return int(counter.get_total_flops())

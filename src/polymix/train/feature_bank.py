@@ -23,7 +23,7 @@ from polymix.data.dataset import Dataset
 from polymix.errors import DataError
 from polymix.nn.encoder import Encoder, StackEncoder
 from polymix.nn.model import Features, Model, Moments
-from polymix.nn.tokens import Tokens, resize_tokens
+from polymix.nn.tokens import Pool, Tokens
 from polymix.train.drafts import Drafts
 from polymix.train.moments import moments_of
 
@@ -70,7 +70,7 @@ class FeatureBank:
             name: self._paths(name, encoder, model.wants[name], model.pool)
             for name, encoder in model.encoders.items()
         }
-        key = (type(model), tuple(path for each in paths.values() for path in each))
+        key = (type(model).pack, tuple(path for each in paths.values() for path in each))
         if self._last is None or self._last[0] != key or not all(p.is_file() for p in key[1]):
             self._last = None  # two packed sources need not fit into memory
             features = {
@@ -91,7 +91,7 @@ class FeatureBank:
         return source
 
     def _paths(
-        self, name: str, encoder: torch.nn.Module, wanted: Sequence[int], pool: int | None
+        self, name: str, encoder: torch.nn.Module, wanted: Sequence[int], pool: Pool | None
     ) -> list[Path]:
         assert isinstance(encoder, Encoder)
         key = encoder_digest(self.dataset, name, encoder)
@@ -102,7 +102,7 @@ class FeatureBank:
         name: str,
         encoder: torch.nn.Module,
         wanted: Sequence[int],
-        pool: int | None,
+        pool: Pool | None,
         paths: Sequence[Path],
     ) -> list[tuple[np.ndarray, tuple[int, int] | None]]:
         assert isinstance(encoder, Encoder)
@@ -127,7 +127,7 @@ class FeatureBank:
         name: str,
         encoder: Encoder,
         wanted: Sequence[int],
-        pool: int | None,
+        pool: Pool | None,
         paths: Sequence[Path],
     ) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -148,7 +148,7 @@ class FeatureBank:
                 x = source.batch(self._rows[slots]).inputs[name]
                 every = encoder.features(x)  # type: ignore[arg-type]
                 for k, i in enumerate(wanted):
-                    tokens = every[i].x if pool is None else resize_tokens(every[i].x, pool)
+                    tokens = every[i].x if pool is None else pool(every[i]).x
                     if len(arrays) <= k:
                         shape = (len(self._rows), *tokens.shape[1:])
                         self._check_room(2 * math.prod(shape))

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from polymix import seeds
 from polymix.data.batch import Batch, Source
+from polymix.data.schema import Schema
 from polymix.genotype import Genotype
 from polymix.nn.model import Model
-from polymix.records import Proposal
-from polymix.train.evaluate import Evaluator
-from polymix.train.feature_bank import FeatureBank
+from polymix.records import Proposal, Recipe
+from polymix.train.evaluate import Evaluator, load_matching
 from polymix.train.loop import step
 from polymix.train.objective import Objective
 
@@ -81,14 +81,24 @@ class FeedTrainer:
         proposal = Proposal(genotype, Fidelity(1, 1, self.seed), init=tuple(init))
         return self._evaluator.model(proposal)
 
+    def adopt(self, model: Model, init: Sequence[str] = ()) -> Model:
+        """A model that no genotype stands for: kept weights loaded, frozen encoders, its device."""
+        for digest in init:
+            load_matching(model, self._evaluator.memory.weights(digest))
+        model.encoders.requires_grad_(False)
+        return model.to(self.device)
+
+    def schema_for(self, recipe: Recipe) -> Schema:
+        """The schema to build on; see `Evaluator.schema_for`."""
+        return self._evaluator.schema_for(recipe)
+
     def keep(self, tensors: Mapping[str, Tensor]) -> str:
         """Keep weights that proposals may start from (`Proposal.init`); their digest."""
         return self._evaluator.memory.keep_weights(tensors)
 
     def banked(self, model: Model) -> Source:
         """The features that a model's `fuse` reads, from the bank."""
-        evaluator = self._evaluator
-        return FeatureBank(evaluator.bank, evaluator.dataset, evaluator.device).source(model)
+        return self._evaluator.banked(model)
 
     def dropout(self, *names: str | int):  # type: ignore[no-untyped-def]
         """A block under a named random stream, for dropout and sampling."""

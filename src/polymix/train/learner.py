@@ -142,7 +142,7 @@ class StackLearner:
         if not self.frozen:
             return cast(Output, functional_call(self._shell, state, arguments))
         named = {f"model.{name}": tensor for name, tensor in state.items()}
-        return cast(Output, functional_call(_Fuse(self._shell), named, arguments))
+        return cast(Output, functional_call(Fuse(self._shell), named, arguments))
 
     def losses(self, batch: Batch, objective: Objective, epoch: int) -> Tensor:
         """`(K,)` losses of a batch."""
@@ -176,7 +176,7 @@ class StackLearner:
         return {**self._parameters, **self._buffers}
 
 
-class _Fuse(nn.Module):
+class Fuse(nn.Module):
     """A model's second half as a module, for `functional_call`."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -184,5 +184,6 @@ class _Fuse(nn.Module):
         self.model = model
 
     def forward(self, features: object, present: Tensor | None) -> Output:
+        """See `Model.fuse`."""
         output: Output = self.model.fuse(features, present)  # type: ignore[operator]
         return output

@@ -156,11 +156,8 @@ class Trainer:
         if job.recipe.modality_dropout:
             rng = seeds.stream(job.fidelity.seed, "hide", self.epoch)
             used = [job.objective.columns[name] for name in job.modalities or job.objective.columns]
-            drawn = rng.random((len(order), len(used))) < job.recipe.modality_dropout
-            # Never a row's last modality: one of those used, at random, always stays.
-            drawn[np.arange(len(order)), rng.integers(len(used), size=len(order))] = False
-            hidden = np.zeros((len(order), len(job.objective.columns)), bool)
-            hidden[:, used] = drawn
+            share = job.recipe.modality_dropout
+            hidden = draw_hidden(len(order), used, len(job.objective.columns), share, rng)
         for start in range(0, len(order), size):
             part = slice(start, start + size)
             yield order[part], None if hidden is None else hidden[part]
@@ -280,10 +277,31 @@ def restore_optimizer(
 
 
 def step(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
-    """One optimizer step."""
+    """One optimizer step. Gradients are computed for what it updates alone."""
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    own = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+    loss.backward(inputs=own)  # type: ignore[no-untyped-call]
     optimizer.step()
+
+
+def draw_hidden(
+    rows: int, used: Sequence[int], count: int, share: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Which modalities of which rows to hide, `(rows, count)` bool.
+
+    Args:
+        rows: how many.
+        used: columns of the modalities that the model reads.
+        count: of all modalities.
+        share: the chance of each.
+        rng: draws.
+    """
+    drawn = rng.random((rows, len(used))) < share
+    # Never a row's last modality: one of those used, at random, always stays.
+    drawn[np.arange(rows), rng.integers(len(used), size=rows)] = False
+    hidden = np.zeros((rows, count), bool)
+    hidden[:, used] = drawn
+    return hidden
 
 
 def hide(batch: Batch, hidden: np.ndarray | None) -> Batch:
