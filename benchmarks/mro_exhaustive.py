@@ -21,12 +21,12 @@ import torch
 from polymix.data.batch import RowSource
 from polymix.datasets import open_dataset
 from polymix.nn.build import build
+from polymix.nn.model import load_matching
 from polymix.nn.mro import MROModel, part_flops
 from polymix.records import Fidelity, Proposal, Recipe
 from polymix.search.mro import MRO
 from polymix.search.mro_scores import full_pass, score_masks
 from polymix.space.mro import MROGenotype, MROSpace
-from polymix.train.evaluate import load_matching
 from polymix.train.feed import Feed, FeedTrainer
 from polymix.train.learner import SingleLearner
 from polymix.train.loop import validate

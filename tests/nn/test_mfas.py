@@ -13,12 +13,12 @@ from polymix.errors import GenotypeError
 from polymix.genotype import Block
 from polymix.nn import catalog
 from polymix.nn.build import build_seeded, stack_key, versions
+from polymix.nn.model import load_matching
 from polymix.nn.tokens import Tokens
 from polymix.records import Recipe
 from polymix.space.mfas import MFASGenotype
 from polymix.space.mix import MixGenotype
 from polymix.testing import toy_dataset
-from polymix.train.evaluate import load_matching
 from polymix.train.feature_bank import FeatureBank
 from polymix.train.learner import SingleLearner, StackLearner
 from polymix.train.loop import make_optimizer, step

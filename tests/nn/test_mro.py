@@ -11,9 +11,10 @@ from polymix.genotype import Block
 from polymix.nn.build import build, build_seeded, versions
 from polymix.nn.cross_modal import CrossModalPath
 from polymix.nn.linear_tokens import LinearTokens
+from polymix.nn.model import load_matching
 from polymix.nn.mro import MROModel, part_flops
 from polymix.space.mro import MROGenotype, MROSpace, paths_of
-from polymix.train.evaluate import count_cost, load_matching
+from polymix.train.evaluate import count_cost
 
 from .cases import rows_of, schema_of
 

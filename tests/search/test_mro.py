@@ -14,6 +14,7 @@ from polymix.data.schema import Kind, Modality, Schema, Target, Task
 from polymix.data.split import stratified_codes
 from polymix.errors import UsageError
 from polymix.nn.build import build
+from polymix.nn.model import load_matching
 from polymix.search import make_strategy
 from polymix.search.mro import MRO
 from polymix.search.mro_graph import (
@@ -28,7 +29,6 @@ from polymix.search.mro_graph import (
 from polymix.search.mro_scores import MaskScores, attention_variance
 from polymix.testing import run_strategy, toy_dataset
 from polymix.testing.toys import MODALITIES
-from polymix.train.evaluate import load_matching
 from polymix.train.learner import SingleLearner
 from polymix.train.loop import validate
 from polymix.train.metrics import metric_for

@@ -17,11 +17,10 @@ from polymix.data.split import Split, stratified_codes
 from polymix.errors import DataError, LedgerError
 from polymix.genotype import Block
 from polymix.nn import build, catalog
-from polymix.nn.model import MixModel, blank
+from polymix.nn.model import MixModel, blank, load_matching
 from polymix.records import Cost, Recipe, Status
 from polymix.space.mix import Loss, MixGenotype
 from polymix.testing import toy_dataset
-from polymix.train.evaluate import load_matching
 from train.common import DROPOUT, MIX, MLP, FaultyGenotype, proposal, run_all, same, toy
 
 

@@ -13,9 +13,9 @@ from polymix import seeds
 from polymix.data.batch import Batch, Source
 from polymix.data.schema import Schema
 from polymix.genotype import Genotype
-from polymix.nn.model import Model
+from polymix.nn.model import Model, load_matching
 from polymix.records import Proposal, Recipe
-from polymix.train.evaluate import Evaluator, load_matching
+from polymix.train.evaluate import Evaluator
 from polymix.train.loop import step
 from polymix.train.objective import Objective
 
