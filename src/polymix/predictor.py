@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.utils import Tags, TargetTags
 
 from polymix.data.dataset import Dataset
 from polymix.datasets import Progress, open_dataset
 from polymix.datasets.table import report_of
-from polymix.errors import RunFolderError, UsageError
+from polymix.errors import RunFolderError, UsageError, did_you_mean
 from polymix.runs.evaluation import evaluate_run
 from polymix.runs.inference import (
     load_model,
@@ -34,7 +35,8 @@ from polymix.search.leaderboard import leaderboard, trial_row
 from polymix.search.protocol import Strategy
 from polymix.store.ledger import Ledger
 from polymix.store.run_folder import RunFolder
-from polymix.train.decide import said
+from polymix.train.decide import codes_of, for_metric, said
+from polymix.train.metrics import metric_for
 
 
 class Predictor:
@@ -68,6 +70,51 @@ class Predictor:
         self.path = None if path is None else Path(path)
         self.device, self.jobs = device, jobs
         self._dataset: Dataset | None = None
+        self._params = {"label": label, "eval_metric": eval_metric, "path": path,
+                        "device": device, "jobs": jobs}  # fmt: skip
+
+    # As scikit-learn's estimators: `clone`, `get_params` and `set_params` work.
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002
+        """The constructor's arguments, as they were given."""
+        return dict(self._params)
+
+    def set_params(self, **params: Any) -> Predictor:
+        """Change the constructor's arguments; what was fitted is let go.
+
+        Raises:
+            UsageError: there is no such argument; all of them are named.
+        """
+        unknown = [name for name in params if name not in self._params]
+        if unknown:
+            raise UsageError(
+                [f"Predictor has no '{n}': {did_you_mean(n, self._params)}" for n in unknown]
+            )
+        type(self).__init__(self, **{**self._params, **params})
+        return self
+
+    def __sklearn_tags__(self) -> Tags:
+        """What scikit-learn asks first: neither classifier nor regressor before it has data."""
+        return Tags(estimator_type=None, target_tags=TargetTags(required=False))
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether there is a model to predict with."""
+        return self.path is not None and (self.path / "model.safetensors").is_file()
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """The classes or labels, in the order of `predict_proba`'s columns.
+
+        Raises:
+            AttributeError: nothing was fitted, or a regression.
+        """
+        if not self.__sklearn_is_fitted__():
+            raise AttributeError("nothing was fitted yet, so that there are no classes")
+        with RunFolder.open(self._path()) as folder:
+            classes = folder.schema.target.classes
+        if not classes:
+            raise AttributeError("a regression has no classes")
+        return np.array(classes)
 
     # Fitting.
 
@@ -307,6 +354,29 @@ class Predictor:
         probabilities = self.predict_proba(data, present)
         with RunFolder.open(self._path()) as folder:
             return said(served_target(folder), probabilities)
+
+    def score(
+        self, data: Dataset | Mapping[str, np.ndarray | None], y: np.ndarray | None = None
+    ) -> float:
+        """The metric on rows, higher is better.
+
+        Args:
+            data: as `predict_proba` takes them.
+            y: what is right: class names `(N,)`, label sets `(N, L)`, or values `(N,)`; a
+                dataset has its own.
+
+        Raises:
+            UsageError: `y` is missing, or names classes that were not trained.
+        """
+        probabilities = self.predict_proba(data)
+        with RunFolder.open(self._path()) as folder:
+            config = RunConfig.parse(dict(folder.config), "config.yaml")
+            target = served_target(folder)
+        metric = metric_for(target.task, config.metric)
+        if y is None and not isinstance(data, Dataset):
+            raise UsageError("score needs y, what is right, where the data do not have it")
+        right = codes_of(target, y) if y is not None else np.asarray(data.targets)  # type: ignore[union-attr]
+        return metric(right, for_metric(metric, target, probabilities))
 
     # Helpers.
 

@@ -278,3 +278,15 @@ def test_rounds_fit_the_time():
     assert within(asked, 10.0, 0.0) == 5
     few, many = (fit_seconds(asked, schema, rows) for rows in (100, 100_000))
     assert 0 < few < many
+
+
+def test_it_reads_texts():
+    data = text_data(rows=300)
+    ids = data.arrays["text"].copy()
+    half = np.where(data.targets[:, None] > 0, 20, 1)  # each class has words of its own
+    ids[:, :6] = ids[:, :6] % 19 + half
+    data = replace(data, arrays={"text": ids})
+    model, source, _ = fitted(data, genotype(data.schema, rounds=60))
+    batch = source.batch(data.split.val)
+    right = (model(batch.inputs).fused.argmax(1) == batch.target).double().mean()
+    assert right > 0.75

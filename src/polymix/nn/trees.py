@@ -80,7 +80,8 @@ class Trees(nn.Module):
         node = start.expand(x.shape[0], trees)
         for _ in range(self.depth):
             seen = torch.gather(x, 1, feature[node])
-            goes_left = torch.where(torch.isnan(seen), missing[node], seen <= threshold[node])
+            # What is missing is at most nothing, so that its own side says where it goes.
+            goes_left = (seen <= threshold[node]) | (torch.isnan(seen) & missing[node])
             node = start + torch.where(goes_left, left[node], right[node])
         values = self.value.reshape(-1)[node].reshape(-1, self.rounds, self.outputs)
         return self.baseline + values.sum(1)

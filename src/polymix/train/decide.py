@@ -13,6 +13,7 @@ import numpy as np
 from scipy import optimize, special
 
 from polymix.data.schema import Decision, Target, Task
+from polymix.errors import UsageError
 from polymix.train.metrics import Metric
 
 BINS = 15
@@ -158,3 +159,20 @@ def said(target: Target, predictions: np.ndarray) -> np.ndarray:
         known = target.decision.thresholds if target.decision else ()
         return np.asarray(predictions > np.array(known or HALF, predictions.dtype))
     return np.asarray(np.array(target.classes)[predictions.argmax(1)])
+
+
+def codes_of(target: Target, y: np.ndarray) -> np.ndarray:
+    """What `said` says, back as a dataset's targets: codes, label sets or values.
+
+    Raises:
+        UsageError: classes that the target does not have.
+    """
+    y = np.asarray(y)
+    if target.task is Task.REGRESSION or target.task is Task.MULTILABEL:
+        return y.astype(np.float32)
+    codes = {name: code for code, name in enumerate(target.classes)}
+    unknown = sorted({str(name) for name in y.tolist()} - codes.keys())
+    if unknown:
+        known = ", ".join(target.classes[:10])
+        raise UsageError(f"no class {', '.join(unknown[:5])} was trained: there are {known}")
+    return np.array([codes[str(name)] for name in y.tolist()], np.int64)
