@@ -38,8 +38,14 @@ def cells_of(column: pd.Series) -> np.ndarray:
     values = column.to_numpy(dtype=object)
     found = np.empty(len(values), object)
     for row, value in enumerate(values):
+        value = well_formed(value) if isinstance(value, str) else value
         found[row] = None if is_missing(value) else value
     return found
+
+
+def well_formed(text: str) -> str:
+    """A text without lone surrogates, which no file and no screen takes."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def is_missing(value: Any) -> bool:
@@ -61,7 +67,7 @@ def text_of(value: Any) -> str:
         return value.strip()
     if isinstance(value, float | np.floating) and math.isfinite(value) and value == int(value):
         return str(int(value))
-    return str(value).strip()
+    return well_formed(str(value)).strip()
 
 
 def number_of(value: Any) -> float:

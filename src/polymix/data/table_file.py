@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from polymix.data.cells import cells_of
+from polymix.data.cells import cells_of, well_formed
 from polymix.errors import DataError, MissingExtraError, did_you_mean
 
 READ = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".pq")
@@ -78,8 +78,7 @@ def open_table(source: str | Path | pd.DataFrame) -> Table:
         MissingExtraError: it is Parquet, and pyarrow is not installed.
     """
     if isinstance(source, pd.DataFrame):
-        frame = source.set_axis([str(c) for c in source.columns], axis=1)
-        return _checked(frame, "table", "the table", Path.cwd(), None, ())
+        return _checked(source, "table", "the table", Path.cwd(), None, ())
     path = Path(source)
     if path.suffix.lower() not in READ:
         raise DataError(f"{path}: a table's name ends in {', '.join(READ)}")
@@ -205,7 +204,7 @@ def _checked(
     frame: pd.DataFrame, name: str, where: str, folder: Path, path: Path | None,
     notes: tuple[str, ...],
 ) -> Table:  # fmt: skip
-    columns = [str(c) for c in frame.columns]
+    columns = [well_formed(str(c)) for c in frame.columns]
     _once(columns, where)
     if not columns or not len(frame):
         raise DataError(

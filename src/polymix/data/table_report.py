@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from polymix.data.cells import well_formed
 from polymix.data.unreadable import EMPTY
 
 SHOWN = 5
@@ -36,7 +37,7 @@ class Fault:
 
 def shortened(value: Any) -> str:
     """A cell as at most eighty characters."""
-    text = "" if value is None else str(value)
+    text = "" if value is None else well_formed(str(value))
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -92,8 +92,8 @@ def _dates(part: DatePart, cells: np.ndarray) -> tuple[np.ndarray, dict[int, str
 
 def days_of(times: pd.Series) -> np.ndarray:
     """Times in UTC as days since 1970, `(N,)` float64, NaN where there is none."""
-    since = times - pd.Timestamp(0, tz="UTC")
-    return np.asarray(since.dt.total_seconds().to_numpy(np.float64, na_value=np.nan) / 86_400)
+    seconds = times.dt.tz_localize(None).to_numpy().astype("datetime64[s]")  # no year overflows
+    return np.where(np.isnat(seconds), np.nan, seconds.astype(np.int64) / 86_400)
 
 
 def read_tabular(

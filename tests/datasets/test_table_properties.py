@@ -1,0 +1,172 @@
+"""Random tables with random damage: read and run through a model, or refused in clear words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from polymix.data.batch import new_rows
+from polymix.data.cells import array_of, is_missing, labels_of, number_of, text_of
+from polymix.data.recipe import ColumnType
+from polymix.data.table import read_rows
+from polymix.datasets.table import TableOptions, open_table_dataset, read_recipe, read_report
+from polymix.errors import PolymixError
+from polymix.genotype import Block
+from polymix.nn.build import build_seeded
+from polymix.space.mix import MixGenotype
+from tables import png_header, write_image, write_sound
+
+ODD: list[Any] = [
+    "", " ", "nan", "?", None, float("nan"), float("inf"), "1e999", "-", "\ud800", "ß" * 50,
+    "[1, 2]", "[1, [2]]", "[]", "{}", True, 10**400, "12,345.6", "0x10", "a\0b", "../..",
+    "2024-02-30", "31/12/1999", "0001-01-01", "é́", "x" * 3000,
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pool")
+    rng = np.random.default_rng(0)
+    for i, mode in enumerate(["RGB", "L", "RGBA", "I;16"]):
+        write_image(path / f"good{i}.png", rng, 0, mode)
+    for i, (rate, channels, length) in enumerate(
+        [(8000, 1, 0.1), (44_100, 2, 0.2), (16_000, 1, 0)]
+    ):
+        write_sound(path / f"good{i}.wav", rng, 0, rate, channels, length)
+    np.save(path / "good0.npy", rng.normal(size=(5, 2)))
+    np.save(path / "good1.npy", rng.normal(size=7).astype(np.float16))
+    np.save(path / "text.npy", np.array(["a"]))
+    np.save(path / "pickled.npy", np.array([{}], dtype=object), allow_pickle=True)
+    header = "{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,)}"
+    data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+    (path / "huge.npy").write_bytes(data)
+    whole = (path / "good0.png").read_bytes()
+    broken = {
+        "cut.png": whole[:200], "text.png": b"no image", "none.png": b"", "none.npy": b"",
+        "bomb.png": png_header(99_999, 99_999), "text.wav": b"no sound",
+        "cut.wav": (path / "good0.wav").read_bytes()[:50],
+        "flipped.png": whole[:60] + bytes(255 - b for b in whole[60:90]) + whole[90:],
+    }  # fmt: skip
+    for name, content in broken.items():
+        (path / name).write_bytes(content)
+    (path / "folder.png").mkdir()
+    return path
+
+
+FILES = {
+    "image": ["good0.png", "good1.png", "good2.png", "good3.png", "cut.png", "bomb.png", "text.png",
+              "none.png", "flipped.png", "folder.png", "gone.png"],
+    "sound": ["good0.wav", "good1.wav", "good2.wav", "cut.wav", "text.wav", "gone.wav"],
+    "array": ["good0.npy", "good1.npy", "text.npy", "pickled.npy", "huge.npy", "none.npy"],
+}  # fmt: skip
+
+
+def cells_of_kind(kind: str) -> st.SearchStrategy[Any]:
+    """Cells of a column of one kind, as they should be."""
+    if kind in FILES:
+        return st.sampled_from(FILES[kind])
+    words = st.lists(
+        st.sampled_from(["sea", "sun", "Über", "12", "x.y", "日本"]), min_size=4, max_size=9
+    )
+    return {
+        "text": words.map(" ".join),
+        "number": st.floats(allow_nan=False, width=32) | st.integers(-(10**20), 10**20),
+        "category": st.sampled_from(["red", "green", "blue", "1"]),
+        "date": st.dates().map(str) | st.datetimes().map(str),
+        "cell": st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=4).map(json.dumps),
+        "odd": st.sampled_from(ODD),
+    }[kind]
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> pd.DataFrame:
+    """A table of 1 to 12 rows; a tenth or so of its cells is damaged."""
+    rows = draw(st.integers(1, 12))
+    columns: dict[str, list[Any]] = {}
+    kinds = ["text", "number", "category", "date", "cell", "odd", *FILES]
+    for i, kind in enumerate(draw(st.lists(st.sampled_from(kinds), min_size=0, max_size=5))):
+        cell = st.one_of(*[cells_of_kind(kind)] * 8, st.sampled_from(ODD))
+        name = draw(st.sampled_from([f"{kind}{i}", f"{kind}_{i}", f"{kind} {i} ü/", f"x_{i}"]))
+        columns[name] = draw(st.lists(cell, min_size=rows, max_size=rows))
+    labels = draw(st.sampled_from([
+        st.sampled_from(["yes", "no"]), st.sampled_from(["a|b", "b", "c|a"]), st.integers(0, 2),
+        st.floats(-10, 10), st.sampled_from(ODD), st.lists(st.sampled_from("abc"), max_size=2),
+    ]))  # fmt: skip
+    broken = st.one_of(*[labels] * 9, st.sampled_from(ODD))
+    columns["y"] = draw(st.lists(broken, min_size=rows, max_size=rows))
+    made = {}
+    for name, cells in columns.items():
+        array = np.empty(rows, object)
+        array[:] = cells
+        made[name] = pd.Series(array, dtype=object)
+    return pd.DataFrame(made)
+
+
+@settings(
+    max_examples=200, deadline=None, derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow,
+                           HealthCheck.data_too_large, HealthCheck.filter_too_much],
+)  # fmt: skip
+@given(frame=tables(), form=st.sampled_from(["frame", "csv", "jsonl"]), split=st.booleans())
+def test_read_and_run_or_refused(
+    frame: pd.DataFrame, form: str, split: bool, folder: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("POLYMIX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(folder)
+    source: Any = frame
+    if form != "frame":
+        source = folder / f"table.{form}"
+        if form == "csv":
+            frame.to_csv(source, index=False, encoding="utf-8", errors="replace")
+        else:
+            lines = [json.dumps(row, default=str) for row in frame.to_dict("records")]
+            source.write_text("\n".join(lines))
+    names = list(frame.columns)
+    options = TableOptions(target="y", group=names[0] if split and names[0] != "y" else None)
+    refused: tuple[str, ...] = ()
+    try:
+        dataset = open_table_dataset(source, options)
+    except PolymixError as error:
+        refused = error.problems or ("",)
+    if refused:
+        assert all(problem.strip() for problem in refused)
+        return
+    recipe = read_recipe(dataset)
+    assert recipe is not None
+    report = read_report(dataset)
+    assert sum(report["split"].values()) == report["rows"]["used"] == len(dataset)
+    rows = read_rows(source, recipe)
+    assert len(rows) == len(frame)
+    pairs = tuple((name, Block.of("mlp", channels=4)) for name in dataset.schema.names)
+    genotype = MixGenotype(encoders=pairs, fusion="concat" if len(pairs) > 1 else None)
+    model = build_seeded(genotype, dataset.schema, 0).eval()
+    batch = new_rows(dataset.schema, rows.arrays, rows.present, torch.device("cpu"))
+    with torch.no_grad():
+        out = model(batch.inputs, batch.present).fused
+    assert out.shape == (len(frame), dataset.schema.target.outputs)
+    assert bool(torch.isfinite(out).all())
+
+
+@given(st.one_of(st.text(), st.floats(), st.integers(), st.booleans(), st.none(), st.binary(),
+                 st.lists(st.floats() | st.text()), st.dates(), st.sampled_from(ODD)))  # fmt: skip
+def test_cells_are_read_without_a_stumble(cell: Any) -> None:
+    assert isinstance(is_missing(cell), bool)
+    assert isinstance(text_of(cell), str)
+    assert isinstance(number_of(cell), float)
+    array = array_of(cell)
+    assert array is None or array.ndim in (1, 2)
+    assert all(isinstance(name, str) for name in labels_of(cell, "|") + labels_of(cell, None))
+
+
+def test_every_type_of_column_is_named_in_the_docs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "tables.md").read_text()
+    assert all(f"`{kind}`" in page for kind in ColumnType)
