@@ -65,7 +65,7 @@ def search(
         ),
     ],
     strategy: Annotated[
-        str, typer.Option(help="How to search: mixmas, m2-mixer, mfas, mro, random.")
+        str, typer.Option(help="How to search: mixmas, m2-mixer, mfas, bm-nas, mro, random.")
     ] = "mixmas",
     metric: Annotated[
         str | None,

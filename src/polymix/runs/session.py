@@ -151,7 +151,7 @@ class Session:
             return
         metrics = metrics_json(outcome, self.config.metric)
         metrics["schema"] = served_schema(evaluator, chosen).model_dump(mode="json")
-        model = evaluator.trained(chosen)
+        model = evaluator.trained(outcome.refitted or chosen)
         weights = {name: t.detach().cpu() for name, t in model.state_dict().items()}
         self.folder.finish_model(chosen.proposal.genotype.to_json(), weights, metrics)
 

@@ -271,6 +271,7 @@ class StrategyContract:
         for trial in record.trials:
             assert trial["status"] is Status.DONE, trial["error"]
             rows = min(trial["fidelity"].rows, len(dataset.split.train))
+            rows += trial["recipe"].refit * len(dataset.split.val)
             recipe, epochs = trial["recipe"], len(trial["curve"])
             assert epochs == trial["fidelity"].epochs or recipe.patience
             assert trial["cost"]["steps"] == epochs * math.ceil(rows / recipe.batch_size)
