@@ -8,10 +8,10 @@ The same rows, supernet (N 2, M 2, C 128, L 8) and batches of 96, in one run, tw
     re-run      a VGG-19-sized image backbone run forward and backward at every step, though its
                 weights stay as they are: what the public code does
 
-The image is brought to the backbone's 224 x 224. Its five stages are the image's features; the
-sound's are its backbone's, banked in both. (re-run) is measured on a few steps and scaled to the
-epoch's: a step's cost does not depend on which step it is. Exits 1 if banked is not `--least` times
-as quick. The feature pass, made once for a whole search, is told apart.
+The image is brought to the backbone's 224 x 224. Its last stages take the place of the image's
+features; the sound's are its backbone's, banked in both. (re-run) is measured on a few steps and
+scaled to the epoch's rows. Exits 1 if banked is not `--least` times as quick. The feature pass,
+made once for a whole search, is told apart.
 """
 
 from __future__ import annotations
@@ -153,7 +153,9 @@ def rerun(strategy: BMNAS, trainer: FeedTrainer, train: Feed, steps: int, size: 
     """CPU seconds a row of steps with the backbone, forward and backward."""
     vgg, net = VGG19(), strategy.supernet
     widths = image_widths(strategy)
-    narrow = [nn.Linear(c, width) for (c, _), width in zip(VGG_19, widths, strict=False)]
+    narrow = [
+        nn.Linear(c, width) for (c, _), width in zip(VGG_19[-len(widths) :], widths, strict=True)
+    ]
     optimizer = torch.optim.Adam(net.weights(), 1e-3)
     raw = train.shuffled(size, 0)
     banked = train.over(strategy.source).shuffled(size, 0)
@@ -169,7 +171,8 @@ def rerun(strategy: BMNAS, trainer: FeedTrainer, train: Feed, steps: int, size: 
             pool = net.pool
             assert pool is not None
             features["image"] = [
-                Tokens(linear(pool(tokens).x)) for linear, tokens in zip(narrow, maps, strict=False)
+                Tokens(linear(pool(tokens).x))
+                for linear, tokens in zip(narrow, maps[-len(widths) :], strict=True)
             ]
             output = net.fuse(features, batch.present)  # type: ignore[arg-type]
             assert batch.target is not None
