@@ -57,6 +57,8 @@ class Recipe:
         frozen: encoders stay as their initial weights are, and their features come from the bank.
         thaw: epochs at the start in which encoders stay as they are; then all is trained. For new
             heads on trained backbones, which their first gradients would spoil.
+        refit: training rows are all of the fidelity's and the validation rows too: nothing is
+            left to score by, and the last epoch's weights are kept.
     """
 
     lr: float = 1e-3
@@ -69,12 +71,15 @@ class Recipe:
     modality_dropout: float = 0.0
     frozen: bool = False
     thaw: int = 0
+    refit: bool = False
 
     def __post_init__(self) -> None:
         if not (self.lr > 0 and self.batch_size >= 1 and 0 <= self.modality_dropout < 1):
             raise UsageError(
                 f"lr > 0, batch_size >= 1 and 0 <= modality_dropout < 1 must hold, but got {self}"
             )
+        if self.refit and (self.patience or self.schedule == "plateau"):
+            raise UsageError(f"a refit has no validation rows to wait for, but got {self}")
         if self.thaw < 0 or (self.thaw and self.frozen):
             raise UsageError(f"thaw >= 0, and 0 where frozen, must hold, but got {self}")
 
@@ -89,6 +94,7 @@ class Role(StrEnum):
     LATE = "late"
     BOOSTING = "gradient boosting"
     ENSEMBLE = "ensemble"
+    REFIT = "refit"
 
     @property
     def comparator(self) -> bool:

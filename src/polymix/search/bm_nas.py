@@ -80,6 +80,7 @@ class BMNAS(OnBackbones):
         full_lr: its learning rate at the start.
         unfreeze: whether the backbones are trained, too, then.
         thaw: epochs of it before they are; at most half of it.
+        refit: whether what is chosen is trained again, alike, on training and validation rows.
     """
 
     name: ClassVar[str] = "bm-nas"
@@ -108,6 +109,7 @@ class BMNAS(OnBackbones):
     full_lr: float = Field(default=1e-3, gt=0)
     unfreeze: bool = False
     thaw: int = Field(default=5, ge=0)
+    refit: bool = True
 
     _space: BMNASSpace = PrivateAttr()
     _net: Supernet = PrivateAttr()
@@ -117,6 +119,11 @@ class BMNAS(OnBackbones):
     _epochs: int = PrivateAttr(default=0)
     _epoch: int = PrivateAttr(default=0)
     _found: dict[BMNASGenotype, tuple[float, float]] = PrivateAttr(default_factory=dict)
+
+    @property
+    def refits(self) -> bool:
+        """As asked."""
+        return self.refit
 
     def setup(self, task: Task) -> None:
         """Name the backbones, and lay out the space.
@@ -326,6 +333,11 @@ class BMNAS(OnBackbones):
     def supernet(self) -> Supernet:
         """As far as it is trained."""
         return self._net
+
+    @property
+    def source(self) -> Source:
+        """Of banked features, as the supernet reads them."""
+        return self._source
 
     def chosen(self) -> list[BMNASGenotype]:
         """The derived networks, the best by validation first; a guess where none was derived."""

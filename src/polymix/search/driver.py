@@ -24,7 +24,7 @@ from polymix.search.bench import Bench, Runner
 from polymix.search.callbacks import Callback
 from polymix.search.clock import Clock
 from polymix.search.estimate import BACKWARD, Rate, measure_rate
-from polymix.search.finals import Finals
+from polymix.search.finals import MARGIN, Finals
 from polymix.search.protocol import AskTell, OneShot, Strategy, Task
 from polymix.search.standings import Standings
 from polymix.store.ledger import Ledger
@@ -50,12 +50,14 @@ class Outcome:
         trials: the strategy's own, in the order asked.
         random: random search's.
         notes: what a person should know before trusting it.
+        refitted: the chosen one, trained on validation rows too; compared with nothing.
     """
 
     standings: Standings
     trials: tuple[Trial, ...]
     random: tuple[Trial, ...]
     notes: tuple[str, ...]
+    refitted: Trial | None = None
 
 
 @dataclass
@@ -369,4 +371,30 @@ class Driver:
             raise SearchError(["no finalist could be trained", *said[:3]])
         if not standings.ranked:
             self.note(f"not enough seeds to rank: {standings.seeds}, where 3 are needed")
-        return outcome(standings)
+        finished = outcome(standings)
+        if not self.strategy.refits:
+            return finished
+        used = len(finals.trials) + sum(len(f.trials) for f in finals.finalists)
+        return replace(finished, refitted=self._refit(standings.chosen, used))
+
+    def _refit(self, chosen: Trial, used: int) -> Trial | None:
+        """Train the chosen one again, as it was, on training and validation rows.
+
+        Args:
+            chosen: what is shipped otherwise.
+            used: trials so far.
+        """
+        recipe = replace(chosen.proposal.recipe, refit=True)
+        proposal = replace(chosen.proposal, recipe=recipe, keep=True, stage="refit")
+        known = self.ledger.decision("refit")
+        if known is None:
+            left = self.clock.remaining
+            time_left = left is None or self.predict(proposal) * MARGIN <= left
+            trials_left = self.budget.trials is None or used < self.budget.trials
+            known = self.decide("refit", time_left and trials_left)
+        if not known:
+            self.note("not refitted on validation rows: nothing of the budget was left for it")
+            return None
+        self._phase("refit", 1)
+        (trial,) = self.bench.evaluate([proposal], Role.REFIT, self.clock.deadline(1.0))
+        return trial if trial.status is Status.DONE and trial.weights else None

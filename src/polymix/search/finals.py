@@ -155,11 +155,14 @@ class Finals:
         count = len(self.finalists)
         plan = {"seeds": ENOUGH_SEEDS, "epochs": wish.epochs, "rows": rows, "finalists": count}
         if driver.budget.trials is not None:
-            left = max(1, driver.budget.trials - used)
+            # One is kept for the refit, if there are two.
+            left = max(1, driver.budget.trials - used - driver.strategy.refits)
             plan["seeds"] = max(1, min(ENOUGH_SEEDS, left // count))
             plan["finalists"] = min(count, left)
         if driver.clock.remaining is not None:
-            plan |= self._timed(driver.clock.remaining, plan["seeds"], wish.epochs, rows)
+            # A refit takes about as long as a finalist's seed.
+            share = 1 / (1 + driver.strategy.refits / (count * plan["seeds"]))
+            plan |= self._timed(share * driver.clock.remaining, plan["seeds"], wish.epochs, rows)
         return dict(driver.decide("finalists", plan))
 
     def _timed(self, remaining: float, seeds: int, epochs: int, rows: int) -> dict[str, Any]:

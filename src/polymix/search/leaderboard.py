@@ -25,6 +25,7 @@ def metrics_json(outcome: Outcome, metric: str) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "metric": metric,
         "chosen": None if chosen is None else {"key": chosen.key, "rank": standings.chosen_rank},
+        "refit": None if outcome.refitted is None else outcome.refitted.key,
         "seeds": standings.seeds,
         "ranked": standings.ranked,
         "fusion_gain": _interval(standings.gain),

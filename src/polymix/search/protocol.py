@@ -66,6 +66,11 @@ class Strategy(BaseModel):
     name: ClassVar[str]
     summary: ClassVar[str]
 
+    @property
+    def refits(self) -> bool:
+        """Whether what is chosen is trained again, on training and validation rows."""
+        return False
+
     def fresh(self) -> Self:
         """One with the same options that has not begun: an object serves any number of runs."""
         return type(self).model_validate(self.model_dump())

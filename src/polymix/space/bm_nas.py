@@ -229,21 +229,22 @@ class BMNASSpace:
         every = range(self.cells)
         return [list(combinations(range(self.nodes + n), self.inputs)) for n in every]
 
-    @cached_property
-    def stepped(self) -> list[list[Step]]:
-        """Of each step of a Cell, what it may be."""
-        return [
-            [
-                Step(inputs=inputs, operation=operation)
-                for inputs in product(range(self.inputs + m), repeat=self.inputs)
-                for operation in self.operations
-            ]
-            for m in range(self.steps)
-        ]
+    def step_count(self, m: int) -> int:
+        """What a Cell's step may be, so many."""
+        return int((self.inputs + m) ** self.inputs * len(self.operations))
+
+    def _steps(self, m: int) -> Iterator[Step]:
+        for inputs in product(range(self.inputs + m), repeat=self.inputs):
+            for operation in self.operations:
+                yield Step(inputs=inputs, operation=operation)
+
+    def _step(self, m: int, rng: np.random.Generator) -> Step:
+        drawn = rng.integers(self.inputs + m, size=self.inputs)
+        return Step(inputs=tuple(map(int, drawn)), operation=_one(self.operations, rng))
 
     def count(self) -> int:
         """Π_n C(F + n, k) · (Π_m (k + m)^k · P)^N, of k inputs, F features, P operations."""
-        lower = math.prod(len(options) for options in self.stepped)
+        lower = math.prod(map(self.step_count, range(self.steps)))
         upper = math.prod(len(options) for options in self.tuples)
         return upper * int(lower**self.cells)
 
@@ -266,7 +267,7 @@ class BMNASSpace:
         """Every genotype, once."""
         lower = [
             [Cell(inputs=inputs, steps=steps) for inputs in options for steps in inner]
-            for inner in [list(product(*self.stepped))]
+            for inner in [list(product(*map(self._steps, range(self.steps))))]
             for options in self.tuples
         ]
         for cells in product(*lower):
@@ -291,7 +292,7 @@ class BMNASSpace:
             [
                 Cell(
                     inputs=_one(options, rng),
-                    steps=tuple(_one(inner, rng) for inner in self.stepped),
+                    steps=tuple(self._step(m, rng) for m in range(self.steps)),
                 )
                 for options in self.tuples
             ]
@@ -301,10 +302,7 @@ class BMNASSpace:
         """A neighbour: one Cell's nodes, or one step, drawn anew; itself if there is none."""
         places = [(n, -1) for n, options in enumerate(self.tuples) if len(options) > 1]
         places += [
-            (n, m)
-            for n in range(self.cells)
-            for m, options in enumerate(self.stepped)
-            if len(options) > 1
+            (n, m) for n in range(self.cells) for m in range(self.steps) if self.step_count(m) > 1
         ]
         if not places:
             return genotype
@@ -316,7 +314,8 @@ class BMNASSpace:
             cells[n] = cell.model_copy(update={"inputs": _one(others, rng)})
         else:
             steps = list(cell.steps)
-            steps[m] = _one([step for step in self.stepped[m] if step != steps[m]], rng)
+            while steps[m] == cell.steps[m]:
+                steps[m] = self._step(m, rng)
             cells[n] = cell.model_copy(update={"steps": tuple(steps)})
         return self.genotype(cells)
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from polymix.data.schema import Modality
 from polymix.genotype import Block
 from polymix.nn import catalog
+from polymix.nn.bm_nas_operations import OPERATIONS
 from polymix.nn.cross_modal import CrossModalPath
 from polymix.nn.mlp import PooledNetwork
 from polymix.nn.tokens import Tokens
@@ -124,6 +125,10 @@ def _entries() -> Iterator[tuple[str, Entry]]:
     path = CrossModalPath(8, 2, 2, 0.0)
     asked = [_formula(name, (2, t, 8)) for name, t in (("query", 3), ("asked", 4))]
     yield "cross-modal/small/path", _entry(path, path.VERSION, {}, "small", tuple(asked))
+    fused = tuple(_formula(name, (2, 4, 8)) for name in ("x", "y"))
+    for name, operation in OPERATIONS.items():
+        made = operation(8, 2, 0.0)
+        yield f"{name}/small/operation", _entry(made, operation.VERSION, {}, "small", fused)
     parts = [Tokens(_formula(str(t), (2, t, 8))) for t in (5, 3)]
     for name, function in catalog.FUSIONS.items():
         yield f"{name}/small/fusion", _entry(function(), function.VERSION, {}, "small", (parts,))

@@ -271,6 +271,7 @@ class StrategyContract:
         for trial in record.trials:
             assert trial["status"] is Status.DONE, trial["error"]
             rows = min(trial["fidelity"].rows, len(dataset.split.train))
+            rows += trial["recipe"].refit * len(dataset.split.val)
             recipe, epochs = trial["recipe"], len(trial["curve"])
             if trial["role"] is Role.BOOSTING:
                 assert (epochs, trial["cost"]["steps"]) == (1, 0)  # it takes no gradient steps

@@ -305,12 +305,18 @@ class Evaluator:
             if so_far["wall"] > self.checkpoint_after:
                 self.memory.save_checkpoint(group.name, tensors, {**meta, **so_far})
 
-        rows = self.sample(first.fidelity).rows
+        rows, val, targets = (
+            self.sample(first.fidelity).rows,
+            self.dataset.split.val,
+            self.val_targets,
+        )
+        if first.recipe.refit:
+            rows, val, targets = np.concatenate([rows, val]), val[:0], targets[:0]
         job = Job(
             source=source,
             train=rows,
-            val=self.dataset.split.val,
-            targets=self.val_targets,
+            val=val,
+            targets=targets,
             objective=Objective(self.dataset.schema),
             metric=self.metric,
             recipe=first.recipe,
@@ -349,7 +355,10 @@ class Evaluator:
                 )
                 done.append((failed, None))
                 continue
-            score = Score(best.value, best.loss, best.epoch, tuple(sorted(best.unimodal.items())))
+            score = None
+            if not first.recipe.refit:
+                unimodal = tuple(sorted(best.unimodal.items()))
+                score = Score(best.value, best.loss, best.epoch, unimodal)
             state = best.state if proposal.keep else None
             if state is not None:
                 state = self._settled(models[k], state, source, rows, frozen)
@@ -430,7 +439,7 @@ def _shape(genotype: Genotype, schema: Schema) -> Hashable:
 
 def _told(recipe: Recipe) -> dict[str, Any]:
     """A recipe as the ledger's key has it: what came later is left out where it is not used."""
-    return {name: v for name, v in asdict(recipe).items() if name != "thaw" or v}
+    return {n: v for n, v in asdict(recipe).items() if n not in ("thaw", "refit") or v}
 
 
 @torch.no_grad()

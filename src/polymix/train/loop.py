@@ -48,7 +48,7 @@ class Job:
     Attributes:
         source: supplies batches.
         train: training rows `(N,)`.
-        val: validation rows.
+        val: validation rows; none where there is nothing to choose (`Recipe.refit`).
         targets: of the validation rows.
         objective: the loss.
         metric: what scores an epoch.
@@ -173,6 +173,9 @@ class Trainer:
 
     def _validate(self) -> None:
         job = self.job
+        if not len(job.val):
+            self._take_last()
+            return
         predictions, losses, unimodal = validate(self.learner, job.source, job.val, job.objective)
         for k, best in enumerate(self.best):
             value = math.nan
@@ -188,6 +191,16 @@ class Trainer:
         self._watch(float(losses[0]))
         if job.on_epoch:
             job.on_epoch(self.epoch, max(best.value for best in self.best))
+
+    def _take_last(self) -> None:
+        """Without validation rows, whatever the last epoch leaves is kept."""
+        last = self.epoch + 1 == self.job.fidelity.epochs
+        for k, best in enumerate(self.best):
+            best.curve.append(math.nan)
+            best.epoch = self.epoch
+            best.state = self.learner.state(k) if self.job.keep and last else None
+        if self.job.on_epoch:
+            self.job.on_epoch(self.epoch, math.nan)
 
     def _watch(self, loss: float) -> None:
         """Plateau and patience, on the fused head's validation loss (its scale never moves)."""

@@ -1,0 +1,186 @@
+"""BM-NAS's search against what it could have been, on AV-MNIST: Tables 6 and 7, and a rank.
+
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/bm_nas_quality.py --raw DIR --rows 3000 [--seeds 5]
+
+Each seed trains backbones and searches; what it finds is trained alone, as are, at the same seed
+and on the same backbones: a network drawn uniformly, the found steps on random pairs, on late
+fusion's pair and on the pairs that MFAS found, and the found pairs under the four fixed fusions.
+Scores are on validation rows after the last epoch (none is chosen), with Student's 95% interval,
+and the searched network's difference to each, paired by seed: a tie where zero lies inside.
+
+The rank is of what was found among `--random` networks drawn uniformly, all trained alike: 1 is
+the best. Entropies of α, β, γ are told for every epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from common import Lab, lab, last, mean_interval, parser, report
+from polymix import seeds
+from polymix.data.batch import RowSource
+from polymix.records import Fidelity, Proposal, Role
+from polymix.search.bm_nas import BMNAS
+from polymix.search.mfas import MFAS
+from polymix.search.protocol import AskTell, Strategy, Task
+from polymix.space.bm_nas import BMNASGenotype
+from polymix.space.bm_nas_fixed import (
+    FUSIONS,
+    late_pairs,
+    mfas_pairs,
+    random_pairs,
+    with_fusion,
+    with_pairs,
+)
+from polymix.space.mfas import MFASGenotype
+from polymix.train.feed import Feed, FeedTrainer
+from polymix.train.intervals import Referee
+
+
+def main() -> None:
+    """Search, train, print."""
+    options = parser(__doc__, rows=3000)
+    options.add_argument("--seeds", type=int, default=5)
+    options.add_argument("--random", type=int, default=30, help="networks of the rank")
+    options.add_argument("--horizon", type=int, default=20, help="epochs of a search")
+    options.add_argument("--epochs", type=int, default=10, help="of a backbone, and in full")
+    options.add_argument("--channels", type=int, default=64)
+    arguments = options.parse_args()
+    with lab(arguments) as bench:
+        report(run(arguments, bench), arguments.out)
+
+
+def run(arguments: argparse.Namespace, bench: Lab) -> dict[str, Any]:
+    """All seeds."""
+    scores: dict[str, list[float]] = {}
+    found, entropies, ranks = [], [], []
+    for seed in range(arguments.seeds):
+        strategy, records = search(arguments, bench, seed)
+        (proposal, *_) = strategy.derive()
+        genotype = proposal.genotype
+        assert isinstance(genotype, BMNASGenotype)
+        found.append(genotype)
+        entropies.append([{n: v for n, v in r.items() if n.startswith("entropy")} for r in records])
+        rivals = others(bench, arguments, strategy, genotype, seed)
+        trials = bench.run([full(proposal, bench, g, n) for n, g in rivals.items()])
+        for name, trial in zip(rivals, trials, strict=True):
+            scores.setdefault(name, []).append(last(trial))
+        rng = seeds.stream(seed, "rank")
+        drawn = [strategy.space.sample(rng) for _ in range(arguments.random)]
+        random = bench.run([full(proposal, bench, g, "random") for g in drawn])
+        ranks.append(1 + sum(last(t) > scores["searched"][-1] for t in random))
+    searched = scores["searched"]
+    return {
+        "benchmark": "bm_nas_quality",
+        "rows": arguments.rows,
+        "found": [g.draw().splitlines() for g in found],
+        "entropies": entropies,
+        "scores": {name: mean_interval(values) for name, values in scores.items()},
+        "searched_minus": {
+            name: compared(searched, values)
+            for name, values in scores.items()
+            if name != "searched"
+        },
+        "rank_among": arguments.random + 1,
+        "ranks": ranks,
+        "mean_rank": mean_interval([float(rank) for rank in ranks]),
+    }
+
+
+def compared(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]:
+    """The difference, paired by seed, and what to call it."""
+    made = mean_interval([a - b for a, b in zip(ours, theirs, strict=True)])
+    said = "win" if made["low"] > 0 else "loss" if made["high"] < 0 else "tie"
+    return {**made, "called": said}
+
+
+def full(proposal: Proposal, bench: Lab, genotype: BMNASGenotype, name: str) -> Proposal:
+    """A genotype trained as what was found is."""
+    rows = len(bench.dataset.split.train)
+    fidelity = Fidelity(rows, proposal.fidelity.epochs, proposal.fidelity.seed)
+    return replace(proposal, genotype=genotype, fidelity=fidelity, stage=name)
+
+
+def set_up(bench: Lab, strategy: Strategy, seed: int) -> None:
+    """As the driver does, without a limit."""
+    evaluator = bench.evaluator
+    strategy.setup(
+        Task(
+            schema=bench.dataset.schema,
+            rows=len(bench.dataset.split.train),
+            seed=seed,
+            metric=evaluator.metric.name,
+            seconds=None,
+            trials=None,
+            cost=evaluator.cost,
+            difference=Referee(evaluator.metric, evaluator.val_targets).difference,
+            predict=lambda _: 0.0,
+        )
+    )
+
+
+def ask_all(bench: Lab, strategy: AskTell) -> None:
+    """Ask and tell to the end."""
+    while cohort := strategy.ask():
+        strategy.tell(bench.bench.evaluate(cohort, Role.SEARCH, None))
+
+
+def search(
+    arguments: argparse.Namespace, bench: Lab, seed: int
+) -> tuple[BMNAS, list[dict[str, float]]]:
+    """One search, and what it told of its epochs."""
+    strategy = BMNAS(
+        horizon=arguments.horizon,
+        channels=arguments.channels,
+        backbone_epochs=arguments.epochs,
+        full_epochs=arguments.epochs,
+    )
+    set_up(bench, strategy, seed)
+    ask_all(bench, strategy)
+    trainer = FeedTrainer(bench.evaluator, seed)
+    source, split = RowSource(bench.dataset, bench.evaluator.device), bench.dataset.split
+    train, val = Feed(source, split.train, seed), Feed(source, split.val, seed)
+    horizon = strategy.start(None, trainer)
+    records = [dict(strategy.epoch(trainer, train, val).numbers) for _ in range(horizon)]
+    print(f"seed {seed}: {strategy.chosen()[0]}", flush=True)
+    return strategy, records
+
+
+def others(
+    bench: Lab, arguments: argparse.Namespace, strategy: BMNAS, genotype: BMNASGenotype, seed: int
+) -> dict[str, BMNASGenotype]:
+    """What the found one is compared with, itself first."""
+    rng = seeds.stream(seed, "rivals")
+    layers = mfas_layers(bench, arguments, strategy, seed)
+    return {
+        "searched": genotype,
+        "random network": strategy.space.sample(rng),
+        "random pairs": with_pairs(genotype, random_pairs(genotype, rng)),
+        "late fusion's pairs": with_pairs(genotype, late_pairs(genotype)),
+        "MFAS's pairs": with_pairs(genotype, mfas_pairs(genotype, layers)),
+        **{f"fixed: {name}": with_fusion(genotype, name) for name in FUSIONS},
+    }
+
+
+def mfas_layers(
+    bench: Lab, arguments: argparse.Namespace, strategy: BMNAS, seed: int
+) -> list[tuple[int, ...]]:
+    """The features of MFAS's best network on the same backbones."""
+    mfas = MFAS(
+        backbone_epochs=arguments.epochs,
+        length=2,
+        iterations=2,
+        batch_size=strategy.batch_size,
+    )
+    set_up(bench, mfas, seed)
+    ask_all(bench, mfas)
+    best = mfas.derive()[0].genotype
+    assert isinstance(best, MFASGenotype)
+    return [features for features, _ in best.layers]
+
+
+if __name__ == "__main__":
+    main()
