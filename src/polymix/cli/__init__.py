@@ -1,0 +1,81 @@
+"""The command line: arguments in, calls out. Torch is imported only by what needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
+
+import typer
+from typer.exceptions import Abort, TyperException
+
+from polymix.cli import datasets, runs, search
+from polymix.cli.common import tell
+
+app = typer.Typer(
+    name="polymix",
+    help="Find the architecture that best fuses your multimodal data, under a budget you name.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command()(search.search)
+app.command()(search.resume)
+app.command()(runs.leaderboard)
+app.command()(runs.evaluate)
+app.command()(runs.linear_probe)
+app.add_typer(datasets.app, name="datasets")
+
+
+def _version(value: bool) -> None:
+    if value:
+        import polymix
+
+        typer.echo(f"polymix {polymix.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line.
+
+    Args:
+        arguments: without the program's name; the process's own where not given.
+
+    Returns:
+        The exit status: 0, 2 where something cannot be used, 130 after Ctrl-C.
+    """
+    try:
+        status = app(arguments, prog_name="polymix", standalone_mode=False)
+        sys.stdout.flush()
+    except TyperException as error:
+        if message := error.format_message():
+            context = getattr(error, "ctx", None)
+            where = context.command_path if context else "polymix"
+            tell([f"{message.rstrip('.')}; see {where} --help"])
+        return 2
+    except (KeyboardInterrupt, Abort):
+        typer.echo("\nstopped", err=True)
+        return 130
+    except BrokenPipeError:
+        # Whoever read the output has seen enough, as in `polymix leaderboard DIR | head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return int(status or 0)
+
+
+def main() -> NoReturn:
+    """The `polymix` command."""
+    # Idle threads that spin slow a shared machine down by an order of magnitude.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    raise SystemExit(run())
