@@ -164,6 +164,7 @@ class Predictor:
         data: Dataset | None = None,
         *,
         strategy: Strategy | None = None,
+        ledger: str | None = None,
         callbacks: Sequence[Callback] = (),
         progress: Progress | None = None,
     ) -> Predictor:
@@ -173,13 +174,14 @@ class Predictor:
             path: the run folder.
             data: its data, if it was given as an object.
             strategy: its strategy, if that was of a class polymix does not know.
+            ledger: see `load`.
             callbacks: watch the run.
             progress: see `fit`.
 
         Raises:
             RunFolderError: it is no run folder, or belongs to other data.
         """
-        predictor = cls.load(path)
+        predictor = cls.load(path, ledger=ledger)
         with RunFolder.open(Path(path), write=True) as folder:
             if folder.status == "finished":
                 return predictor
@@ -192,14 +194,26 @@ class Predictor:
     # Using.
 
     @classmethod
-    def load(cls, path: str | Path) -> Predictor:
-        """Open a run folder. Nothing in it is executed.
+    def load(cls, path: str | Path, *, ledger: str | None = None) -> Predictor:
+        """Open a run folder. Nothing in it is executed, and no path in it leads outside.
+
+        Args:
+            path: the run folder.
+            ledger: its ledger's address, where that is a database outside of the folder: said by
+                whoever trusts it, not by the folder alone.
 
         Raises:
             RunFolderError: it is no run folder, or something in it cannot be trusted.
         """
         with RunFolder.open(Path(path)) as folder:
             config = RunConfig.parse(dict(folder.config), str(folder.path / "config.yaml"))
+            if config.ledger != ledger:
+                raise RunFolderError(
+                    f"{path} keeps its ledger outside of it, at {config.ledger}: if you trust that "
+                    "database, name it in Predictor.load(…, ledger=…)"
+                    if config.ledger
+                    else f"{path} has a ledger of its own: leave ledger={ledger!r} out"
+                )
             device = config.device if config.device == "cpu" else default_device()
             label = folder.schema.target.name
         predictor = cls(label, eval_metric=config.metric, path=path, device=device)

@@ -84,6 +84,7 @@ def run_folder(path: Path, genotype: Genotype, data: Dataset) -> Served:
         metric=metric,
     )
     metrics = {"schema": data.schema.model_dump(mode="json"), "finalists": [], "metric": metric}
+    metrics |= {"chosen": None, "seeds": 0, "ranked": False, "fusion_gain": None, "notes": []}
     described = describe_run(config, data)
     with RunFolder.create(path, config.model_dump(mode="json"), data.schema, described) as folder:
         folder.finish_model(genotype.to_json(), given.model.state_dict(), metrics)

@@ -46,8 +46,15 @@ def load_model(folder: RunFolder) -> tuple[Model, Schema]:
     schema = _served_schema(folder)
     # The shapes that the genotype asks for are compared with the header of the weights before
     # memory is taken for either.
-    with torch.random.fork_rng(devices=[]), bounded(folder), torch.device("meta"):
-        shapes = {name: tuple(t.shape) for name, t in build(genotype, schema).state_dict().items()}
+    try:
+        with torch.random.fork_rng(devices=[]), bounded(folder), torch.device("meta"):
+            asked = build(genotype, schema).state_dict()
+    except (RuntimeError, OverflowError, MemoryError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise RunFolderError(
+            f"{folder.path}: genotype.json cannot be built ({reason}): restore it, or run again"
+        ) from None
+    shapes = {name: tuple(t.shape) for name, t in asked.items()}
     weights = folder.weights(shapes)
     with torch.random.fork_rng(devices=[]):
         model = build(genotype, schema)
