@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from cli_support import (
@@ -178,7 +179,7 @@ def test_a_folder_that_exists_is_not_searched_into(finished, fails):
     assert "is a file" in fails("search", "demo", "--run-dir", "file")[0]
 
 
-COMMANDS = ["resume", "leaderboard", "evaluate", "linear-probe"]
+COMMANDS = ["resume", "leaderboard", "evaluate", "linear-probe", "explain", "robustness"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -305,6 +306,32 @@ class TestAFinishedRun:
 
     def test_the_evaluation_as_a_table(self, finished, says):
         assert "The model on 750 test rows" in says("evaluate", finished)
+
+    def test_predictions_of_every_row(self, finished, says, fails, workplace):
+        assert says("predict", finished, "demo", "--out", "p.csv") == "5000 predictions in p.csv\n"
+        frame = pd.read_csv("p.csv", dtype={"digit": str})
+        assert list(frame.columns) == ["digit", *(f"p({n})" for n in range(10))]
+        likeliest = frame.iloc[:, 1:].to_numpy().argmax(1)
+        assert (frame["digit"] == likeliest.astype(str)).all()
+        told = strict_json(says("predict", finished, "demo", "--json"))
+        assert (told["schema_version"], told["n"], told["out"]) == (1, 5000, None)
+        assert [row[0] for row in told["rows"]] == list(frame["digit"])
+        assert "name a file in a folder" in fails("predict", finished, "demo", "--out", "no/p")[0]
+        assert "no such file, and no dataset 'dmo'" in fails("predict", finished, "dmo")[0]
+        assert "was not made on a table" in fails("predict", finished, "p.csv")[0]
+        assert [path.name for path in workplace.glob("*p*")] == ["p.csv"]
+
+    def test_explanations_and_robustness(self, finished, says):
+        found = strict_json(says("explain", finished, "--rows", "50", "--json"))
+        assert (found["schema_version"], found["split"]) == (1, "validation")
+        assert (found["n"], found["of"]) == (50, 750)
+        assert "Shapley value" in says("explain", finished, "demo", "--rows", "50")
+        found = strict_json(says("robustness", finished, "--rows", "50", "--json"))
+        assert {"noise", "dropped"} == {row["how"] for row in found["rows"]}
+        assert "being absent" in says("robustness", finished, "--rows", "50")
+
+    def test_an_export_wants_a_file(self, finished, fails):
+        assert fails("export", finished) == ["name the file to write: --onnx model.onnx"]
 
     def test_resuming_it_changes_nothing(self, finished, says):
         before = strict_json(says("leaderboard", finished, "--json"))

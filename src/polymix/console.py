@@ -256,3 +256,83 @@ def show_linear_probe(console: Console, result: dict[str, Any]) -> None:
             "" if less is None else _span(less["ci"], "+.4f"),
         )
     console.print(table)
+
+
+def show_explanation(console: Console, result: dict[str, Any]) -> None:
+    """How much each modality matters, and whether fusion helped."""
+    metric = result["metric"]
+    score, nothing = result["score"], result["nothing"]
+    how = "" if result["exact"] else ", over random orders"
+    table = Table(title=f"{metric} on {_rows(result)} (95%){how}")
+    for name in ("modality", "rows with it", "Shapley value", "95%", "lost without it", "95% ",
+                 "alone", "95%  "):  # fmt: skip
+        table.add_column(name, justify="left" if name == "modality" else "right")
+    for row in result["modalities"]:
+        table.add_row(
+            escape(row["name"]),
+            f"{row['present']:.0%}",
+            _signed(row["shapley"]["value"]),
+            _span(row["shapley"]["ci"], "+.4f"),
+            _signed(row["ablation"]["value"]),
+            _span(row["ablation"]["ci"], "+.4f"),
+            _number(row["alone"]["value"]),
+            _span(row["alone"]["ci"]),
+        )
+    console.print(table)
+    console.print(
+        f"with all modalities {_number(score['value'])} [{_span(score['ci'])}], "
+        f"with none {_number(nothing['value'])}",
+        soft_wrap=True, markup=False, highlight=False,
+    )  # fmt: skip
+    fusion = result["fusion"]
+    if fusion is None:
+        console.print("did fusion help: there is no single modality to compare with")
+        return
+    low, high = fusion["gain"]["ci"]
+    verdict = "within the noise"
+    if None not in (low, high) and (low > 0 or high < 0):
+        verdict = "yes" if low > 0 else "no"
+    console.print(
+        f"did fusion help: {verdict}; {_signed(fusion['gain']['value'])} "
+        f"[{_span(fusion['gain']['ci'], '+.4f')}] over {fusion['modality']} alone, the best single "
+        f"modality, trained as such ({_number(fusion['score']['value'])})",
+        soft_wrap=True, markup=False, highlight=False,
+    )  # fmt: skip
+
+
+def show_robustness(console: Console, result: dict[str, Any]) -> None:
+    """The score as each modality gets worse."""
+    table = Table(title=f"{result['metric']} on {_rows(result)} (95%)")
+    for name in ("modality", "made worse by", "level", "score", "95%", "change", "95% "):
+        left = name in ("modality", "made worse by")
+        table.add_column(name, justify="left" if left else "right")
+    table.add_row(
+        "all", "nothing", "", _number(result["score"]["value"]), _span(result["score"]["ci"]),
+    )  # fmt: skip
+    last = None
+    for row in result["rows"]:
+        if last not in (None, row["modality"]):
+            table.add_section()
+        last = row["modality"]
+        share = row["unit"].startswith("share")
+        table.add_row(
+            escape(row["modality"]),
+            "being absent" if row["how"] == "dropped" else "noise",
+            f"{row['level']:.0%} of {row['unit'].removeprefix('share of ')}"
+            if share
+            else f"{row['level']:g} {row['unit']}",
+            _number(row["score"]["value"]),
+            _span(row["score"]["ci"]),
+            _signed(row["change"]["value"]),
+            _span(row["change"]["ci"], "+.4f"),
+        )
+    console.print(table)
+
+
+def _rows(result: dict[str, Any]) -> str:
+    few = "" if result["n"] == result["of"] else f" of {result['of']}"
+    return f"{result['n']}{few} {result['split']} rows"
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.4f}"

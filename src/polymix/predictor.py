@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -16,17 +17,16 @@ from sklearn.utils import Tags, TargetTags
 from polymix.data.dataset import Dataset
 from polymix.datasets import Progress, open_dataset
 from polymix.datasets.table import report_of
-from polymix.errors import RunFolderError, UsageError, did_you_mean
-from polymix.runs.evaluation import evaluate_run
-from polymix.runs.inference import (
-    load_model,
-    on_schema,
-    predict_arrays,
-    predict_dataset,
-    served_target,
-)
+from polymix.errors import PolymixError, RunFolderError, UsageError, did_you_mean
+from polymix.runs.evaluation import evaluate_rows, evaluate_run
+from polymix.runs.explain import explain_run
+from polymix.runs.export import export_onnx
+from polymix.runs.given import GIVEN, MOST, Rows, is_own, labelled, open_rows
+from polymix.runs.inference import Served, on_schema, predict_arrays, served_target
 from polymix.runs.linear_probe import linear_probe
+from polymix.runs.predictions import predictions_frame
 from polymix.runs.request import Problems, Request, reopen_table
+from polymix.runs.robustness import robustness_run
 from polymix.runs.session import Session, check_data, default_device
 from polymix.search.callbacks import Callback
 from polymix.search.config import RunConfig
@@ -37,6 +37,9 @@ from polymix.store.ledger import Ledger
 from polymix.store.run_folder import RunFolder
 from polymix.train.decide import codes_of, for_metric, said
 from polymix.train.metrics import metric_for
+
+Data = str | Path | pd.DataFrame | Dataset
+"""A table, a dataset's folder or its name; or a frame, or a dataset."""
 
 
 class Predictor:
@@ -224,6 +227,7 @@ class Predictor:
         data: Dataset | pd.DataFrame | None = None,
         *,
         strategy: Strategy | None = None,
+        ledger: str | None = None,
         callbacks: Sequence[Callback] = (),
         progress: Progress | None = None,
     ) -> Predictor:
@@ -233,13 +237,14 @@ class Predictor:
             path: the run folder.
             data: its data, if it was given as an object.
             strategy: its strategy, if that was of a class polymix does not know.
+            ledger: see `load`.
             callbacks: watch the run.
             progress: see `fit`.
 
         Raises:
             RunFolderError: it is no run folder, or belongs to other data.
         """
-        predictor = cls.load(path)
+        predictor = cls.load(path, ledger=ledger)
         with RunFolder.open(Path(path), write=True) as folder:
             if folder.status == "finished":
                 return predictor
@@ -252,14 +257,26 @@ class Predictor:
     # Using.
 
     @classmethod
-    def load(cls, path: str | Path) -> Predictor:
-        """Open a run folder. Nothing in it is executed.
+    def load(cls, path: str | Path, *, ledger: str | None = None) -> Predictor:
+        """Open a run folder. Nothing in it is executed, and no path in it leads outside.
+
+        Args:
+            path: the run folder.
+            ledger: its ledger's address, where that is a database outside of the folder: said by
+                whoever trusts it, not by the folder alone.
 
         Raises:
             RunFolderError: it is no run folder, or something in it cannot be trusted.
         """
         with RunFolder.open(Path(path)) as folder:
             config = RunConfig.parse(dict(folder.config), str(folder.path / "config.yaml"))
+            if config.ledger != ledger:
+                raise RunFolderError(
+                    f"{path} keeps its ledger outside of it, at {config.ledger}: if you trust that "
+                    "database, name it in Predictor.load(…, ledger=…)"
+                    if config.ledger
+                    else f"{path} has a ledger of its own: leave ledger={ledger!r} out"
+                )
             device = config.device if config.device == "cpu" else default_device()
             label = folder.schema.target.name
         predictor = cls(label, eval_metric=config.metric, path=path, device=device)
@@ -276,7 +293,10 @@ class Predictor:
         if target.exists():
             raise RunFolderError(f"{target} exists: name another place")
         target.parent.mkdir(parents=True, exist_ok=True)
-        with RunFolder.open(self._path()), tempfile.TemporaryDirectory(dir=target.parent) as draft:
+        with (
+            RunFolder.open(self._path(), write=True),  # held: nobody writes while it is copied
+            tempfile.TemporaryDirectory(dir=target.parent) as draft,
+        ):
             copy = Path(draft) / "run"
             shutil.copytree(self._path(), copy, ignore=shutil.ignore_patterns(".lock", "bank"))
             copy.rename(target)
@@ -288,25 +308,85 @@ class Predictor:
     def leaderboard_json(self) -> dict[str, Any]:
         """The leaderboard as plain data; see `polymix.search.leaderboard`."""
         with RunFolder.open(self._path()) as folder:
-            config = RunConfig.parse(dict(folder.config), "config.yaml")
-            with Ledger.open(config.ledger or folder.ledger_path) as ledger:
-                rows = [trial_row(r.trial, r.role, r.origin) for r in ledger.rows()]
+            config = self._config(folder)
+            rows = []
+            if config.ledger or folder.ledger_path.exists():
+                with Ledger.open(config.ledger or folder.ledger_path, read_only=True) as ledger:
+                    rows = [trial_row(r.trial, r.role, r.origin) for r in ledger.rows()]
             metrics = None if folder.metrics is None else dict(folder.metrics)
             board = leaderboard(metrics, rows, config.metric)
             return {**board, "status": folder.status, "run": str(folder.path)}
 
     def evaluate(
-        self, data: Dataset | None = None, *, progress: Progress | None = None
+        self, data: Data | None = None, *, progress: Progress | None = None
     ) -> dict[str, Any]:
-        """Score on the test rows, once the choice is made; written to `evaluation.json`."""
+        """Score on the run's test rows, once the choice is made; written to `evaluation.json`.
+
+        Args:
+            data: where the run's data were an object, the same ones; else, rows of one's own (a
+                table, or a dataset's folder or name), on which the model alone is scored, and
+                nothing is written.
+            progress: see `fit`.
+        """
         with RunFolder.open(self._path(), write=True) as folder:
             if folder.status != "finished":
                 raise RunFolderError(
                     f"{folder.path}: the run is not finished, and the test rows stay sealed until "
                     f"it is: `polymix resume {folder.path}` goes on with it"
                 )
+            if isinstance(data, str | Path | pd.DataFrame):
+                data = self._own(folder, data, progress) or self._opened(folder, data, progress)
+                if not is_own(folder, data):
+                    served = self._served(folder)
+                    given = on_schema(data, served.schema)
+                    every = np.arange(len(given))
+                    return evaluate_rows(folder, served, labelled(given, every, GIVEN))
             rows = self._data(folder, data or self._dataset, progress)
             return evaluate_run(folder, rows, self._device())
+
+    def explain(
+        self, data: Data | None = None, *, rows: int = MOST, progress: Progress | None = None
+    ) -> dict[str, Any]:
+        """How much each modality matters, and whether fusion helped; see `polymix.runs.explain`.
+
+        Args:
+            data: a table, a dataset or its folder or name; the run's own validation rows where
+                not given.
+            rows: at most so many are drawn.
+            progress: see `fit`.
+        """
+        with RunFolder.open(self._path()) as folder:
+            served = self._served(folder)
+            scored = self._scored(folder, served, data, rows, progress)
+            return explain_run(folder, served, scored, progress)
+
+    def robustness(
+        self, data: Data | None = None, *, rows: int = MOST, progress: Progress | None = None
+    ) -> dict[str, Any]:
+        """How the score holds up as modalities get noisier or fewer; arguments as in `explain`."""
+        with RunFolder.open(self._path()) as folder:
+            served = self._served(folder)
+            scored = self._scored(folder, served, data, rows, progress)
+            return robustness_run(folder, served, scored, progress)
+
+    def export_onnx(
+        self, path: str | Path, data: Data | None = None, *, progress: Progress | None = None
+    ) -> dict[str, Any]:
+        """Write the model as an ONNX file, once it predicts alike; see `polymix.runs.export`.
+
+        Args:
+            path: the file.
+            data: rows on which the two are compared; the run's own validation rows where not given.
+            progress: see `fit`.
+        """
+        with RunFolder.open(self._path()) as folder:
+            served = self._served(folder)
+            if data is None:
+                rows = self._scored(folder, served, None, MOST, progress)
+            else:
+                given = on_schema(self._opened(folder, data, progress), served.schema)
+                rows = Rows(given, np.arange(len(given)), GIVEN, len(given))
+            return export_onnx(served, Path(path), rows)
 
     def linear_probe(
         self,
@@ -328,30 +408,46 @@ class Predictor:
 
     def predict_proba(
         self,
-        data: Dataset | Mapping[str, np.ndarray | None],
+        data: Data | Mapping[str, np.ndarray | None],
         present: Mapping[str, np.ndarray] | None = None,
+        *,
+        progress: Progress | None = None,
     ) -> np.ndarray:
         """Probabilities of classes or labels, `(N, K)`, or values `(N, 1)`, a row for each row.
 
         Args:
             data: raw arrays by modality, `(N, *shape)`, one that is left out is absent; or a
-                dataset, all of whose rows are predicted.
-            present: `(N,)` bool by modality, where only some rows lack one.
+                table, or a dataset or its folder or name, all of whose rows are predicted.
+            present: `(N,)` bool by modality, where only some rows of raw arrays lack one.
+            progress: see `fit`.
         """
         with RunFolder.open(self._path()) as folder:
-            model, schema = load_model(folder)
-        if isinstance(data, Dataset):
-            data = on_schema(data, schema)
-            return predict_dataset(model, data, np.arange(len(data)), self._device())
-        return predict_arrays(model, schema, data, present, self._device())
+            served = self._served(folder)
+            if isinstance(data, Mapping):
+                return predict_arrays(served.model, served.schema, data, present, served.device)
+            given = on_schema(self._opened(folder, data, progress), served.schema)
+        return served.predict(given, np.arange(len(given)))
 
     def predict(
         self,
-        data: Dataset | Mapping[str, np.ndarray | None],
+        data: Data | Mapping[str, np.ndarray | None],
         present: Mapping[str, np.ndarray] | None = None,
+        *,
+        progress: Progress | None = None,
     ) -> np.ndarray:
         """Class names `(N,)`, label sets `(N, L)` bool, or values `(N,)`; see `predict_proba`."""
-        probabilities = self.predict_proba(data, present)
+        return self._said(self.predict_proba(data, present, progress=progress))
+
+    def predictions(self, data: Data, *, progress: Progress | None = None) -> pd.DataFrame:
+        """What `predict` and `predict_proba` say, a row for each row; see `predictions_frame`."""
+        probabilities = self.predict_proba(data, progress=progress)
+        with RunFolder.open(self._path()) as folder:
+            target = folder.schema.target
+        return predictions_frame(target, self._said(probabilities), probabilities)
+
+    # Helpers.
+
+    def _said(self, probabilities: np.ndarray) -> np.ndarray:
         with RunFolder.open(self._path()) as folder:
             return said(served_target(folder), probabilities)
 
@@ -378,7 +474,51 @@ class Predictor:
         right = codes_of(target, y) if y is not None else np.asarray(data.targets)  # type: ignore[union-attr]
         return metric(right, for_metric(metric, target, probabilities))
 
-    # Helpers.
+    def _config(self, folder: RunFolder) -> RunConfig:
+        return RunConfig.parse(dict(folder.config), str(folder.path / "config.yaml"))
+
+    def _served(self, folder: RunFolder) -> Served:
+        return Served.of(folder, self._device())
+
+    def _opened(self, folder: RunFolder, data: Data, progress: Progress | None) -> Dataset:
+        """Rows that need not be the run's own."""
+        if isinstance(data, Dataset):
+            return data
+        return open_rows(folder, self._config(folder), data, progress)
+
+    def _own(self, folder: RunFolder, data: Data, progress: Progress | None) -> Dataset | None:
+        """The run's own table, with its splits, where that is what is given."""
+        table = self._config(folder).source.table
+        if table is None or isinstance(data, Dataset):
+            return None
+        path = table.get("path")
+        if isinstance(data, pd.DataFrame):
+            with contextlib.suppress(PolymixError):  # another frame is none of the run's
+                return self._data(folder, data, progress) if path is None else None
+            return None
+        same = path is not None and Path(data).exists() and Path(data).samefile(path)
+        return self._data(folder, None, progress) if same else None
+
+    def _scored(
+        self,
+        folder: RunFolder,
+        served: Served,
+        data: Data | None,
+        most: int,
+        progress: Progress | None,
+    ) -> Rows:
+        """Labelled rows: those given, or, of the run's own data, the validation rows."""
+        if most < 1:
+            raise UsageError(f"--rows {most}: one row at least is scored")
+        opened = None
+        if data is not None:
+            opened = self._own(folder, data, progress) or self._opened(folder, data, progress)
+        if opened is None or is_own(folder, opened):
+            own = self._data(folder, opened or self._dataset, progress)
+            dataset = on_schema(own, served.schema)
+            return labelled(dataset, dataset.split.val, "validation").drawn(most)
+        dataset = on_schema(opened, served.schema)
+        return labelled(dataset, np.arange(len(dataset)), GIVEN).drawn(most)
 
     def _device(self) -> torch.device:
         return torch.device(self.device or default_device())
@@ -394,7 +534,7 @@ class Predictor:
         given: Dataset | pd.DataFrame | None,
         progress: Progress | None,
     ) -> Dataset:
-        config = RunConfig.parse(dict(folder.config), str(folder.path / "config.yaml"))
+        config = self._config(folder)
         source = config.source
         if source.table is not None and (given is None or isinstance(given, pd.DataFrame)):
             given = reopen_table(source.table, given, str(folder.path), progress)
@@ -404,7 +544,13 @@ class Predictor:
             if not source.reopen:
                 raise UsageError(f"the data of {folder.path} were an object: give them again")
             raw = None if source.raw is None else Path(source.raw)
-            given = open_dataset(source.name, raw=raw, options=source.options, progress=progress)
+            given = open_dataset(
+                source.name,
+                raw=raw,
+                options=source.options,
+                progress=progress,
+                fingerprint=dict(folder.description["data"]).get("fingerprint"),
+            )
         if source.rows is not None and len(given.split.train) != source.rows:
             given = given.with_train_rows(source.rows, seed=0)
         check_data(folder, given)

@@ -41,6 +41,10 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=1
 Size = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
+LARGEST_ROW = 2**27
+"""Numbers that one row of a modality may have: half a gigabyte in float32."""
+
+
 class Statistics(_Model):
     """Mean and standard deviation over the training rows that have the modality.
 
@@ -108,6 +112,11 @@ class Modality(_Model):
             )
         if (self.kind is Kind.TEXT) != (self.vocabulary is not None):
             raise ValueError(f"modality '{self.name}': a vocabulary goes with kind text alone")
+        if math.prod(self.shape) > LARGEST_ROW:
+            raise ValueError(
+                f"modality '{self.name}': a row of {self.shape} has {math.prod(self.shape):,} "
+                f"numbers, and {LARGEST_ROW:,} are the most"
+            )
         sequence = self.kind in (Kind.TIMESERIES, Kind.FEATURES) and len(self.shape) == 2
         if self.padded and not (sequence and self.shape[1] > 1):
             raise ValueError(

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from polymix.data.dataset import Dataset
 from polymix.datasets.avmnist import AvMnist
 from polymix.datasets.builder import Builder, Progress
-from polymix.datasets.cache import built, cache_folder, open_built
+from polymix.datasets.cache import built, cache_folder, find_built, open_built
 from polymix.datasets.demo import Demo
 from polymix.datasets.meld import Meld
 from polymix.datasets.mimic import Mimic
@@ -88,6 +88,7 @@ def open_dataset(
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
+    fingerprint: str | None = None,
 ) -> Dataset:
     """Open a dataset by name, building it into the cache where it is not there.
 
@@ -98,6 +99,8 @@ def open_dataset(
         seed: of everything drawn in the build.
         options: the dataset's other settings by name, e.g. `{"snr_db": -4}` for `avmnist`.
         progress: told how far a build is.
+        fingerprint: of the dataset that is looked for: where the cache holds it, no raw file is
+            read again.
 
     Raises:
         UsageError: no such dataset or setting, or raw files are needed and none were named.
@@ -106,7 +109,9 @@ def open_dataset(
     """
     if name not in DATASETS:
         raise UsageError(f"no dataset '{name}': {did_you_mean(name, DATASETS)}")
-    return open_built(make_builder(name, {"seed": seed, **(options or {})}), raw, progress)
+    builder = make_builder(name, {"seed": seed, **(options or {})})
+    found = None if fingerprint is None else find_built(builder, fingerprint)
+    return found or open_built(builder, raw, progress)
 
 
 def make_builder(name: str, options: Mapping[str, Any]) -> Builder:

@@ -45,6 +45,18 @@ def built(name: str, prefix: str = "") -> list[Path]:
     return [path for _, path in sorted(found, reverse=True)]
 
 
+def find_built(builder: Builder, fingerprint: str) -> Dataset | None:
+    """The dataset of these settings and bytes, if the cache holds it; no raw file is read."""
+    for path in built(builder.NAME, _prefix(builder)):
+        try:
+            about = json.loads((path / "dataset.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(about, dict) and about.get("fingerprint") == fingerprint:
+            return _open(path)
+    return None
+
+
 def open_built(
     builder: Builder, raw: Path | None = None, progress: Progress | None = None
 ) -> Dataset:
@@ -85,26 +97,41 @@ def open_built(
 
 
 def _build(builder: Builder, path: Path, raw: Path | None, progress: Progress | None) -> None:
-    locks = cache_folder() / ".locks"
-    try:
-        locks.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(locks / f"{builder.NAME},{path.name}.lock")
-        with lock:
-            if path.exists():
-                return
-            for left in path.parent.glob(f".{path.name}-*"):
-                shutil.rmtree(left, ignore_errors=True)
-            try:
-                builder.build(path, raw, progress)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    path.parent.rmdir()
+    with contextlib.ExitStack() as held:
+        try:
+            locks = cache_folder() / ".locks"
+            locks.mkdir(parents=True, exist_ok=True)
+            held.enter_context(FileLock(locks / f"{builder.NAME},{path.name}.lock"))
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(error) from None
+        if path.exists():
+            return
+        for left in path.parent.glob(f".{path.name}-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        try:
+            builder.build(path, raw, progress)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()
+            if not isinstance(error, OSError):
                 raise
-    except OSError as error:
-        raise UsageError(
-            f"the cache folder {cache_folder()} cannot be written: {error}; "
-            "set POLYMIX_CACHE to a folder that can"
-        ) from None
+            # A builder meets the cache's disk and the raw files' alike.
+            if error.filename is None or _within(Path(os.fsdecode(error.filename))):
+                raise _unwritable(error) from None
+            raise DataError(f"{error.filename} cannot be read: {error.strerror}") from None
+
+
+def _unwritable(error: OSError) -> UsageError:
+    return UsageError(
+        f"the cache folder {cache_folder()} cannot be written: {error}; "
+        "set POLYMIX_CACHE to a folder that can"
+    )
+
+
+def _within(path: Path) -> bool:
+    """Whether a file is the cache's."""
+    return path.absolute().is_relative_to(cache_folder().absolute())
 
 
 def _open(path: Path) -> Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +14,8 @@ from polymix.data.dataset import Dataset
 from polymix.data.schema import Task
 from polymix.errors import DataError
 from polymix.records import Interval, Role, Trial
-from polymix.runs.inference import load_model, on_schema, predict_dataset
+from polymix.runs.given import Rows
+from polymix.runs.inference import Served, load_model, on_schema, predict_dataset
 from polymix.runs.session import served_schema
 from polymix.search.config import RunConfig
 from polymix.store.ledger import Ledger
@@ -76,6 +78,35 @@ def evaluate_run(folder: RunFolder, dataset: Dataset, device: torch.device) -> d
     return result
 
 
+def evaluate_rows(folder: RunFolder, served: Served, rows: Rows) -> dict[str, Any]:
+    """Score a run's model on other rows than its own.
+
+    Returns:
+        As `evaluate_run`, `finalists` and `winner_minus` empty, and `of` the number of rows with
+        and without a label; nothing is written.
+    """
+    config = RunConfig.parse(dict(folder.config), str(folder.path / "config.yaml"))
+    targets, task = rows.targets, rows.dataset.schema.target.task
+    predictions = served.predict(rows.dataset, rows.index)
+    asked = metric_for(task, config.metric)
+    others = [m for m in METRICS.values() if task in m.tasks and m.fits(targets) and m is not asked]
+    metrics = {}
+    for metric in (asked, *others):
+        with contextlib.suppress(ValueError):  # a class of which there is no row
+            shown = for_metric(metric, served.schema.target, predictions)
+            metrics[metric.name] = _interval(_score(metric, targets, shown))
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "split": rows.split,
+        "n": len(rows.index),
+        "of": rows.of,
+        "metric": asked.name,
+        "metrics": metrics,
+        "finalists": [],
+        "winner_minus": [],
+    }
+
+
 def _score(metric: Metric, targets: np.ndarray, predictions: np.ndarray) -> Interval:
     """One model's score; its interval is that of the rows alone, for there is but one model."""
     wide = Referee(metric, targets).score([_Scored("model", predictions)])
@@ -97,7 +128,7 @@ def _finalists(
     rows = dataset.split.test.open()
     listed = [f for f in folder.metrics["finalists"] if f["rank"] is not None]
     scored: dict[int, Sequence[_Scored]] = {}
-    with Ledger.open(config.ledger or folder.ledger_path) as ledger:
+    with Ledger.open(config.ledger or folder.ledger_path, read_only=True) as ledger:
         evaluator = Evaluator(
             dataset=dataset,
             metric=referee.metric,

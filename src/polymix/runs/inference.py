@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
 from polymix.data.batch import RowSource, new_rows
 from polymix.data.dataset import Dataset
@@ -36,18 +43,102 @@ def load_model(folder: RunFolder) -> tuple[Model, Schema]:
             f"{folder.path} holds no model yet: `polymix resume {folder.path}` goes on with it"
         )
     genotype = parse_genotype(folder.genotype_json, str(folder.path / "genotype.json"))
-    schema = Schema.model_validate(folder.metrics["schema"])
+    schema = _served_schema(folder)
+    # The shapes that the genotype asks for are compared with the header of the weights before
+    # memory is taken for either.
+    try:
+        with torch.random.fork_rng(devices=[]), bounded(folder), torch.device("meta"):
+            asked = build(genotype, schema).state_dict()
+    except (RuntimeError, OverflowError, MemoryError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise RunFolderError(
+            f"{folder.path}: genotype.json cannot be built ({reason}): restore it, or run again"
+        ) from None
+    shapes = {name: tuple(t.shape) for name, t in asked.items()}
+    weights = folder.weights(shapes)
     with torch.random.fork_rng(devices=[]):
         model = build(genotype, schema)
-    shapes = {name: tuple(t.shape) for name, t in model.state_dict().items()}
-    check_weights(model, folder.weights(shapes), Path(folder.path) / "model.safetensors")
+    check_weights(model, weights, Path(folder.path) / "model.safetensors")
     return model.eval(), schema
 
 
 def served_target(folder: RunFolder) -> Target:
     """What a run's model predicts, and how what it says is decided."""
+    return _served_schema(folder).target
+
+
+def _served_schema(folder: RunFolder) -> Schema:
+    """The schema that the model was built on, which `metrics.json` has."""
     assert folder.metrics is not None
-    return Schema.model_validate(folder.metrics["schema"]).target
+    where = f"{folder.path / 'metrics.json'}: schema"
+    try:
+        return Schema.from_json(json.dumps(folder.metrics.get("schema")), where)
+    except DataError as error:
+        raise RunFolderError(error.problems) from None
+
+
+@contextmanager
+def bounded(folder: RunFolder) -> Iterator[None]:
+    """Let a model be built that has about as many tensors as the folder's weights.
+
+    Raises:
+        RunFolderError: a model is being built that would have many more.
+    """
+    kept = folder.tensor_count
+    left = 100 + 4 * kept  # what is not kept, or registered anew, counts too
+
+    def count(*_: object) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise RunFolderError(
+                f"{folder.path}: genotype.json asks for far more tensors than the {kept} that "
+                "model.safetensors has: restore them, or run again"
+            )
+
+    hooks = [
+        register_module_parameter_registration_hook(count),
+        register_module_buffer_registration_hook(count),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@dataclass(frozen=True)
+class Served:
+    """A run's model, ready to predict.
+
+    Attributes:
+        model: in evaluation mode.
+        schema: what it was built on.
+        device: where it runs.
+    """
+
+    model: Model
+    schema: Schema
+    device: torch.device
+
+    @classmethod
+    def of(cls, folder: RunFolder, device: torch.device) -> Self:
+        """A run folder's model.
+
+        Raises:
+            RunFolderError: there is none yet, or its files disagree.
+        """
+        model, schema = load_model(folder)
+        return cls(model, schema, device)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The modalities that the model reads, in the schema's order."""
+        return tuple(name for name in self.schema.names if name in self.model.encoders)
+
+    def predict(self, dataset: Dataset, rows: np.ndarray) -> np.ndarray:
+        """Predictions `(N, K)` on rows of a dataset of this schema (see `on_schema`)."""
+        return predict_dataset(self.model, dataset, rows, self.device)
 
 
 def on_schema(dataset: Dataset, schema: Schema) -> Dataset:
@@ -79,6 +170,8 @@ def predict_dataset(
     model: Model, dataset: Dataset, rows: np.ndarray, device: torch.device
 ) -> np.ndarray:
     """Predictions `(N, K)` on a dataset's rows: probabilities, or values."""
+    # Rows to predict may have no label, and a loss of what is no label is an error.
+    dataset = replace(dataset, targets=np.zeros_like(dataset.targets))
     source = RowSource(dataset, device, list(model.encoders))
     learner = SingleLearner(model.to(device), frozen=False)
     predictions, _, _ = validate(learner, source, rows, Objective(dataset.schema))

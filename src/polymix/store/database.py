@@ -161,6 +161,8 @@ def _read_only(path: Path) -> URL:
 def _on_connect(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # transactions begin where `_on_begin` says, and only there
     connection.execute("PRAGMA synchronous=NORMAL")
+    # What a database that was made elsewhere has in its views and triggers is not to be run.
+    connection.execute("PRAGMA trusted_schema=OFF")
 
 
 def _forbid_writing(connection: sqlite3.Connection, _record: object) -> None:

@@ -61,12 +61,15 @@ class Ledger:
         self._reuse = tuple(reuse)
 
     @classmethod
-    def open(cls, where: Path | str, reuse: Sequence[Path | str] = ()) -> Ledger:
+    def open(
+        cls, where: Path | str, reuse: Sequence[Path | str] = (), *, read_only: bool = False
+    ) -> Ledger:
         """Open a ledger, or make a new one.
 
         Args:
             where: a path to an SQLite file, or a database's URL (one database a run).
             reuse: ledgers, or run folders, of other runs whose trials may be taken over.
+            read_only: it must be there, and nothing is written.
 
         Raises:
             LedgerError: one of them is not a ledger, or a newer polymix's.
@@ -76,7 +79,7 @@ class Ledger:
             for other in reuse:
                 others.append(cls(connect(_ledger_of(other), read_only=True)))
                 undo.callback(others[-1].close)
-            ledger = cls(connect(where), others)
+            ledger = cls(connect(where, read_only=read_only), others)
             undo.pop_all()
         return ledger
 

@@ -196,6 +196,31 @@ class RunFolder:
         """What `evaluate` wrote, if it did."""
         return self._content.evaluation
 
+    @property
+    def tensor_count(self) -> int:
+        """How many tensors the model's weights are, by their header.
+
+        Raises:
+            RunFolderError: there is no model, or its weights are not what they should be.
+        """
+        return len(self._header())
+
+    def _header(
+        self, expected: Mapping[str, tuple[int, ...]] | None = None
+    ) -> dict[str, tuple[int, ...]]:
+        """Each tensor's shape, by the header alone."""
+        if not self.has_model:
+            raise RunFolderError(f"{self.path}: has no trained model yet")
+        with _told(self.path):
+            path = seals.locate(self.path, MODEL)
+            size = path.stat().st_size
+            with path.open("rb") as file:
+                head = codec.read_header(file, size)
+            problems = codec.check_header(head, size, expected)
+            if problems:
+                raise RunFolderError([f"{path}: {problem}" for problem in problems])
+            return codec.header_shapes(head)
+
     def weights(
         self, expected: Mapping[str, tuple[int, ...]] | None = None
     ) -> dict[str, torch.Tensor]:
@@ -207,15 +232,9 @@ class RunFolder:
         Raises:
             RunFolderError: there is no model, or its weights are not what they should be.
         """
-        if not self.has_model:
-            raise RunFolderError(f"{self.path}: has no trained model yet")
+        self._header(expected)
         with _told(self.path):
             path = seals.locate(self.path, MODEL)
-            size = path.stat().st_size
-            with path.open("rb") as file:
-                problems = codec.check_header(codec.read_header(file, size), size, expected)
-            if problems:
-                raise RunFolderError([f"{path}: {problem}" for problem in problems])
             data = path.read_bytes()
             if sha256(data) != self.description["files"][MODEL]:
                 raise RunFolderError(f"{path}: was changed since the run folder was opened")

@@ -10,6 +10,7 @@ a model are replaced together (see `stage`, `settle`), one rename deciding for a
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import time
@@ -27,6 +28,9 @@ from polymix.store.files import from_json, sha256, suspicious, sync_folder, to_j
 
 FORMAT = 1
 """The run folder's version; a newer one is not opened."""
+
+MAX_TEXT = 100_000_000
+"""Bytes a text of a run folder may have."""
 
 DESCRIPTION, CONFIG, SCHEMA = "description.json", "config.yaml", "schema.json"
 GENOTYPE, MODEL, METRICS = "genotype.json", "model.safetensors", "metrics.json"
@@ -158,13 +162,22 @@ def _read(folder: Path) -> Content:
         if not path.is_file():
             problems.append(f"{name} is missing, the folder is half-written: run again")
             continue
-        data = path.read_bytes()
+        if name == MODEL:
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                    problems.append(_changed(name))
+            continue
+        data = _text(path, problems)
+        if data is None:
+            continue
         if sha256(data) != digest:
             problems.append(_changed(name))
-        elif name != MODEL:
+        else:
             texts[name] = data
     if (folder / EVALUATION).is_file() and folder / EVALUATION not in refused:
-        texts[EVALUATION] = (folder / EVALUATION).read_bytes()
+        data = _text(folder / EVALUATION, problems)
+        if data is not None:
+            texts[EVALUATION] = data
     parsed = {name: _parse(name, data, problems) for name, data in texts.items()}
     if problems:
         raise RunFolderError([f"{folder}: {problem}" for problem in problems])
@@ -180,6 +193,15 @@ def _read(folder: Path) -> Content:
     )
 
 
+def _text(path: Path, problems: list[str]) -> bytes | None:
+    """A text's bytes, unless there are more than any run writes."""
+    size = path.stat().st_size
+    if size > MAX_TEXT:
+        problems.append(f"{path.name} has {size:,} bytes, more than any run writes: remove it")
+        return None
+    return path.read_bytes()
+
+
 def _changed(name: str) -> str:
     return f"{name} was changed after the run wrote it: restore it, or run again"
 
@@ -188,8 +210,11 @@ def _description(folder: Path, refused: Mapping[Path, str], problems: list[str])
     path = locate(folder, DESCRIPTION)
     if path in refused:
         return {}
+    data = _text(path, problems)
+    if data is None:
+        return {}
     try:
-        description = from_json(path.read_bytes())
+        description = from_json(data)
     except ValueError as error:
         problems.append(f"{DESCRIPTION} cannot be read ({error}): restore it, or run again")
         return {}
@@ -220,10 +245,19 @@ def _digests(description: Mapping[str, Any], problems: list[str]) -> dict[str, s
     return {name: str(files[name]) for name in (*ALWAYS, *OF_MODEL, *OF_TABLE) if name in files}
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """Refuses aliases: of aliases, they unfold to more than any memory holds; we write none."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise ValueError("it has YAML aliases")
+        return super().compose_node(parent, index)
+
+
 def _parse(name: str, data: bytes, problems: list[str]) -> Any:
     try:
         if name == CONFIG:
-            config = yaml.safe_load(data)
+            config = yaml.load(data, _PlainLoader)
             if not isinstance(config, dict):
                 raise ValueError("not a mapping")
             return config

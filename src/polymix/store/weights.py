@@ -120,14 +120,20 @@ def check_header(
     if not isinstance(header, dict):
         return ["not safetensors (its header is no JSON object)"]
     header.pop("__metadata__", None)
+    room = size - 8 - length
     problems = [
         f"tensor '{name[:60]}': {problem}"
         for name, entry in header.items()
-        if (problem := _entry_problem(entry, size - 8 - length))
+        if (problem := _entry_problem(entry, room))
     ]
-    if problems or expected is None:
+    if problems:
         return problems
-    shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
+    filled = sum(stop - start for start, stop in (e["data_offsets"] for e in header.values()))
+    if filled != room:
+        return [f"not safetensors (tensors of {filled} bytes in a file with room for {room})"]
+    if expected is None:
+        return []
+    shapes = header_shapes(head)
     wanted = {name: tuple(shape) for name, shape in expected.items()}
     problems += [f"tensor '{name}' is missing" for name in wanted if name not in shapes]
     problems += [
@@ -139,6 +145,12 @@ def check_header(
         if name in shapes and shapes[name] != wanted[name]
     ]
     return problems
+
+
+def header_shapes(head: bytes) -> dict[str, tuple[int, ...]]:
+    """Each tensor's shape, from a header in which `check_header` found nothing wrong."""
+    header = json.loads(head[8 : 8 + int.from_bytes(head[:8], "little")])
+    return {name: tuple(e["shape"]) for name, e in header.items() if name != "__metadata__"}
 
 
 def _entry_problem(entry: object, room: int) -> str | None:

@@ -77,17 +77,31 @@ class Referee:
         values = [[self.value(t) for t in side] for side in (ours, theirs)]
         return self._interval(values, self._mean_rows(ours) - self._mean_rows(theirs))
 
+    def combined(self, terms: Sequence[tuple[float, Scored]]) -> Interval:
+        """A weighted sum of scores, paired by row, with its 95% interval.
+
+        All terms are of one trained model, or of models taken as they are: the interval is that
+        of the rows alone.
+        """
+        value = sum(weight * self.value(one) for weight, one in terms)
+        rows = np.sum([weight * self._row_scores(one) for weight, one in terms], 0)
+        half = self._noise(rows)
+        return Interval(value, value - half, value + half)
+
     def _interval(self, sides: Sequence[Sequence[float]], rows: np.ndarray) -> Interval:
         """The interval of a mean, or of the difference of two, from seeds' scores and rows."""
-        # The bootstrap of a mean of rows has a closed form; else `rows` are its draws.
-        closed = self.metric.per_row is not None
-        known = rows[np.isfinite(rows)]
-        noise = (
-            Z * float(known.std() if len(known) else 0.0) / (np.sqrt(len(rows)) if closed else 1.0)
-        )
+        noise = self._noise(rows)
         mean = float(np.mean(sides[0])) - (float(np.mean(sides[1])) if len(sides) > 1 else 0.0)
         half = np.hypot(noise, spread(sides) if len(sides[0]) > 1 else noise)
         return Interval(mean, mean - float(half), mean + float(half))
+
+    def _noise(self, rows: np.ndarray) -> float:
+        """The half-width that the drawing of rows gives."""
+        # The bootstrap of a mean of rows has a closed form; else `rows` are its draws.
+        closed = self.metric.per_row is not None
+        known = rows[np.isfinite(rows)]
+        deviation = float(known.std()) if len(known) else 0.0
+        return Z * deviation / (float(np.sqrt(len(rows))) if closed else 1.0)
 
     def _mean_rows(self, several: Sequence[Scored]) -> np.ndarray:
         return np.mean([self._row_scores(one) for one in several], 0)  # type: ignore[no-any-return]

@@ -1,0 +1,207 @@
+"""How much each modality matters: what is lost without it, and its Shapley value.
+
+A coalition is a set of modalities; its worth is the model's score where all others are absent, so
+that a trained model is asked alone, and nothing is trained again. A modality's Shapley value is
+what it adds to a coalition, averaged over the orders in which modalities may come (Shapley 1953;
+for modalities as players: Hu et al. 2022). They add up to the score minus that of nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import combinations
+from math import comb
+from typing import Any
+
+import numpy as np
+
+from polymix import seeds
+from polymix.data.dataset import Dataset
+from polymix.datasets import Progress
+from polymix.records import Interval, Role
+from polymix.runs.given import Rows
+from polymix.runs.inference import Served, on_schema
+from polymix.runs.session import served_schema
+from polymix.search.config import RunConfig
+from polymix.store.ledger import Ledger
+from polymix.store.run_folder import RunFolder
+from polymix.train.decide import for_metric
+from polymix.train.evaluate import Evaluator
+from polymix.train.intervals import Referee
+from polymix.train.metrics import metric_for
+
+SCHEMA_VERSION = 1
+EXACT = 8
+"""Modalities of which every coalition is asked; of more, those that random orders come to."""
+ORDERS = 64
+
+Coalition = frozenset[str]
+Shares = dict[Coalition, float]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A model's predictions of the rows, under a key."""
+
+    key: str
+    predictions: np.ndarray
+
+
+def shapley_shares(player: str, players: tuple[str, ...]) -> Shares:
+    """What each coalition's worth counts in a player's Shapley value.
+
+    >>> shapley_shares("a", ("a", "b")) == {
+    ...     frozenset("a"): 0.5, frozenset(): -0.5, frozenset("ab"): 0.5, frozenset("b"): -0.5}
+    True
+    """
+    others = [p for p in players if p != player]
+    shares: Shares = {}
+    for size in range(len(players)):
+        for chosen in combinations(others, size):
+            weight = 1 / (len(players) * comb(len(others), size))
+            shares[frozenset(chosen) | {player}] = weight
+            shares[frozenset(chosen)] = -weight
+    return shares
+
+
+def sampled_shares(players: tuple[str, ...], orders: int = ORDERS) -> dict[str, Shares]:
+    """The same for every player over random orders, each taken forwards and backwards."""
+    rng = seeds.stream(0, "orders")
+    shares: dict[str, Shares] = {player: {} for player in players}
+    for order in _orders(rng, players, orders):
+        before: Coalition = frozenset()
+        for player in order:
+            after = before | {player}
+            shares[player][after] = shares[player].get(after, 0.0) + 1 / orders
+            shares[player][before] = shares[player].get(before, 0.0) - 1 / orders
+            before = after
+    return shares
+
+
+def _orders(
+    rng: np.random.Generator, players: tuple[str, ...], count: int
+) -> Iterator[tuple[str, ...]]:
+    for _ in range(count // 2):
+        order = tuple(str(name) for name in rng.permutation(players))
+        yield order
+        yield order[::-1]
+
+
+def keep_only(dataset: Dataset, names: Coalition) -> Dataset:
+    """The same rows, all other modalities absent."""
+    wanted = np.array([name in names for name in dataset.schema.names])
+    return replace(dataset, present=dataset.present & wanted)
+
+
+def explain_run(
+    folder: RunFolder, served: Served, rows: Rows, progress: Progress | None = None
+) -> dict[str, Any]:
+    """How much each modality that the model reads matters to its score on these rows.
+
+    Args:
+        folder: the run's.
+        served: its model.
+        rows: labelled; see `Rows.drawn` for a bound on the time this takes.
+        progress: called as `progress(done, total, what)`.
+
+    Returns:
+        `{schema_version, split, n, of, metric, score, nothing, exact, modalities: [{name, present,
+        shapley, ablation, alone}], fusion}`, each score `{value, ci}`, modalities by Shapley
+        value. `ablation` is the score minus that without the modality, `alone` the score with it
+        alone, `present` the share of the rows that have it. `fusion` is what the model gained
+        over the run's best single modality, trained as such, on the same rows: `{gain, score,
+        single, modality}`, or none where there is nothing to compare.
+    """
+    config = RunConfig.parse(dict(folder.config), str(folder.path / "config.yaml"))
+    metric = metric_for(rows.dataset.schema.target.task, config.metric)
+    referee = Referee(metric, rows.targets)
+    players = served.reads
+    every: Coalition = frozenset(players)
+    exact = len(players) <= EXACT
+    shares = (
+        {player: shapley_shares(player, players) for player in players}
+        if exact
+        else sampled_shares(players)
+    )
+    wanted = {c for asked in shares.values() for c in asked} | {frozenset(), every}
+    wanted |= {c for p in players for c in (every - {p}, frozenset({p}))}
+    worth: dict[Coalition, Predictions] = {}
+    for done, coalition in enumerate(sorted(wanted, key=sorted)):
+        if progress is not None:
+            progress(done, len(wanted), "sets of modalities")
+        found = served.predict(keep_only(rows.dataset, coalition), rows.index)
+        found = for_metric(metric, served.schema.target, found)
+        worth[coalition] = Predictions(",".join(sorted(coalition)), found)
+
+    def told(of: Mapping[Coalition, float]) -> dict[str, Any]:
+        return interval_json(referee.combined([(share, worth[c]) for c, share in of.items()]))
+
+    modalities: list[dict[str, Any]] = [
+        {
+            "name": player,
+            "present": float(
+                rows.dataset.present[rows.index, rows.dataset.schema.index(player)].mean()
+            ),
+            "shapley": told(shares[player]),
+            "ablation": told({every: 1.0, every - {player}: -1.0}),
+            "alone": told({frozenset({player}): 1.0}),
+        }
+        for player in players
+    ]
+    modalities.sort(key=lambda m: -m["shapley"]["value"])
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "split": rows.split,
+        "n": len(rows.index),
+        "of": rows.of,
+        "metric": metric.name,
+        "score": told({every: 1.0}),
+        "nothing": told({frozenset(): 1.0}),
+        "exact": exact,
+        "modalities": modalities,
+        "fusion": _fusion(folder, config, served, rows, referee, worth[every]),
+    }
+
+
+def _fusion(
+    folder: RunFolder,
+    config: RunConfig,
+    served: Served,
+    rows: Rows,
+    referee: Referee,
+    whole: Predictions,
+) -> dict[str, Any] | None:
+    """What the model gained over the best single modality, trained as such."""
+    assert folder.metrics is not None
+    listed = [f for f in folder.metrics["finalists"] if Role.SINGLE.value in f["roles"]]
+    listed = [f for f in listed if f["rank"] is not None]
+    where = config.ledger or folder.ledger_path
+    if not listed or len(served.reads) < 2:
+        return None
+    best = min(listed, key=lambda f: f["rank"])
+    with Ledger.open(where, read_only=True) as ledger:
+        known = {t.key: t for t in ledger.trials() if t.weights is not None and t.score}
+        trials = [known[t["key"]] for t in best["trials"] if t["key"] in known]
+        if not trials:
+            return None
+        dataset = on_schema(rows.dataset, folder.schema)
+        evaluator = Evaluator(dataset, referee.metric, ledger, folder.path, served.device)
+        trial = max(trials, key=lambda t: t.value)
+        model, schema = evaluator.trained(trial), served_schema(evaluator, trial)
+    alone = Served(model, schema, served.device)
+    found = alone.predict(on_schema(dataset, schema), rows.index)
+    single = Predictions("single modality", for_metric(referee.metric, schema.target, found))
+    return {
+        "gain": interval_json(referee.combined([(1.0, whole), (-1.0, single)])),
+        "score": interval_json(referee.combined([(1.0, single)])),
+        "single": best["label"],
+        "modality": alone.reads[0],
+    }
+
+
+def interval_json(interval: Interval) -> dict[str, Any]:
+    """`{value, ci}`, with null for what is not finite."""
+    bounds = [interval.value, interval.low, interval.high]
+    clean = [float(v) if np.isfinite(v) else None for v in bounds]
+    return {"value": clean[0], "ci": clean[1:]}

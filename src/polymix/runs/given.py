@@ -1,0 +1,149 @@
+"""The rows that a command is to score or to predict, brought to the model's schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from polymix import seeds
+from polymix.data.dataset import Dataset
+from polymix.data.folder import target_layout
+from polymix.data.recipe import TableRecipe
+from polymix.data.schema import Task
+from polymix.data.split import SealedRows, Split
+from polymix.data.table import read_rows
+from polymix.datasets import DATASETS, Progress, open_dataset
+from polymix.errors import DataError, UsageError, did_you_mean
+from polymix.search.config import RunConfig
+from polymix.store.run_folder import RunFolder
+
+GIVEN = "given"
+"""The split of rows that are none of the run's."""
+
+MOST = 2000
+"""Rows that are scored again and again where nothing else is asked for."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a dataset.
+
+    Attributes:
+        dataset: on the model's schema.
+        index: which of its rows `(N,)`, all of them labelled.
+        split: `validation`, `test`, or `given`.
+        of: how many rows there were to take them from.
+    """
+
+    dataset: Dataset
+    index: np.ndarray
+    split: str
+    of: int
+
+    @property
+    def targets(self) -> np.ndarray:
+        """Of the rows, `(N,)` or `(N, L)`."""
+        return np.asarray(self.dataset.targets[self.index])
+
+    def drawn(self, most: int, seed: int = 0) -> Rows:
+        """At most so many of them, drawn at random, in their order."""
+        if len(self.index) <= most:
+            return self
+        chosen = seeds.stream(seed, "rows").choice(len(self.index), most, replace=False)
+        return Rows(self.dataset, self.index[np.sort(chosen)], self.split, self.of)
+
+
+def labelled(dataset: Dataset, index: np.ndarray, split: str) -> Rows:
+    """The rows that have a label.
+
+    Raises:
+        DataError: none has.
+    """
+    targets = np.asarray(dataset.targets[index])
+    known = targets >= 0 if targets.dtype.kind == "i" else np.isfinite(targets)
+    known = known.all(1) if dataset.schema.target.task is Task.MULTILABEL else known
+    if not known.any():
+        raise DataError(
+            f"'{dataset.name}': no row has a label in '{dataset.schema.target.name}', "
+            "and without labels nothing can be scored"
+        )
+    return Rows(dataset, index[known], split, len(index))
+
+
+def is_own(folder: RunFolder, dataset: Dataset) -> bool:
+    """Whether a dataset is the one that the run was made on: its splits then keep their sense."""
+    data = folder.description.get("data")
+    return isinstance(data, Mapping) and data.get("fingerprint") == dataset.fingerprint
+
+
+def open_rows(
+    folder: RunFolder,
+    config: RunConfig,
+    source: str | Path | pd.DataFrame,
+    progress: Progress | None,
+) -> Dataset:
+    """Open rows that a user names: a dataset's folder or name, or a table; or a frame.
+
+    Args:
+        folder: the run whose model is to see them; a table is read as that run's was.
+        config: the run's; a dataset of the same name is opened with the same settings.
+        source: the name or the path.
+        progress: called as `progress(done, total, what)` while they are read.
+
+    Raises:
+        UsageError: there is no such thing, or the run was not made on a table.
+        DataError: it cannot be read.
+    """
+    if isinstance(source, pd.DataFrame):
+        return read_table(folder, source, progress)
+    path = Path(source)
+    if path.is_dir():
+        return Dataset.open(path)
+    if path.exists():
+        return read_table(folder, path, progress)
+    name = str(source)
+    if name not in DATASETS:
+        raise UsageError(f"{source}: no such file, and no dataset '{name}': "
+                         f"{did_you_mean(name, DATASETS)}")  # fmt: skip
+    same = config.source.name == name
+    raw = Path(config.source.raw) if same and config.source.raw else None
+    options = config.source.options if same else {}
+    return open_dataset(name, raw=raw, options=options, progress=progress)
+
+
+def read_table(
+    folder: RunFolder, table: str | Path | pd.DataFrame, progress: Progress | None
+) -> Dataset:
+    """Read a table as the run's own was read, one row in, one row out.
+
+    A row without a known label has class -1, or NaN.
+
+    Raises:
+        UsageError: the run was not made on a table.
+        DataError: it cannot be read.
+    """
+    if folder.table_json is None:
+        given = "the frame" if isinstance(table, pd.DataFrame) else str(table)
+        raise UsageError(
+            f"{given}: {folder.path} was not made on a table; name a dataset or its folder "
+            f"('{folder.schema.target.name}' from {', '.join(folder.schema.names)})"
+        )
+    recipe = TableRecipe.from_json(folder.table_json, str(folder.path / "table.json"))
+    rows = read_rows(table, recipe, progress)
+    shape, dtype = target_layout(recipe.row_schema.target, len(rows))
+    nobody = np.zeros(0, np.int64)
+    targets = np.zeros(shape, dtype) if rows.targets is None else rows.targets
+    targets[~rows.labelled] = -1 if targets.dtype.kind == "i" else np.nan
+    return Dataset(
+        name=rows.report.table,
+        schema=recipe.row_schema,
+        arrays=rows.arrays,
+        present=rows.present,
+        targets=targets,
+        split=Split(nobody, nobody, SealedRows(np.arange(len(rows)))),
+        fingerprint="",
+    )

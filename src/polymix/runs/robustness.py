@@ -1,0 +1,202 @@
+"""How the score holds up: each modality made noisier, or taken from a growing share of the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from polymix import seeds
+from polymix.data.dataset import Dataset
+from polymix.data.schema import Kind, Modality
+from polymix.datasets import Progress
+from polymix.runs.explain import Predictions, interval_json
+from polymix.runs.given import Rows
+from polymix.runs.inference import Served
+from polymix.search.config import RunConfig
+from polymix.store.run_folder import RunFolder
+from polymix.train.decide import for_metric
+from polymix.train.intervals import Referee
+from polymix.train.metrics import metric_for
+
+SCHEMA_VERSION = 1
+NOISE = (0.25, 0.5, 1.0, 2.0)
+"""Standard deviations of the noise, in those of the feature over the training rows."""
+SHARES = (0.1, 0.25, 0.5, 0.75)
+"""Shares of a text's tokens that noise puts others in the place of."""
+DROPPED = (0.25, 0.5, 0.75, 1.0)
+"""Shares of the rows from which a modality is taken."""
+CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to make one modality worse.
+
+    Attributes:
+        modality: which.
+        how: `noise` or `dropped`.
+        level: how much of it.
+        unit: of the level.
+    """
+
+    modality: str
+    how: str
+    level: float
+    unit: str
+
+
+def cases(served: Served) -> list[Case]:
+    """Every case, for the modalities that the model reads."""
+    found = []
+    for name in served.reads:
+        if served.schema[name].kind is Kind.TEXT:
+            found += [Case(name, "noise", level, "share of tokens") for level in SHARES]
+        else:
+            found += [Case(name, "noise", level, "training std") for level in NOISE]
+        found += [Case(name, "dropped", level, "share of rows") for level in DROPPED]
+    return found
+
+
+def robustness_run(
+    folder: RunFolder, served: Served, rows: Rows, progress: Progress | None = None
+) -> dict[str, Any]:
+    """The model's score in every case, and how far it fell.
+
+    Args:
+        folder: the run's.
+        served: its model.
+        rows: labelled.
+        progress: called as `progress(done, total, what)`.
+
+    Returns:
+        `{schema_version, split, n, of, metric, score, rows: [{modality, how, level, unit, score,
+        change}]}`, each score `{value, ci}`; `change` is paired by row.
+    """
+    config = RunConfig.parse(dict(folder.config), str(folder.path / "config.yaml"))
+    metric = metric_for(rows.dataset.schema.target.task, config.metric)
+    referee = Referee(metric, rows.targets)
+    target = served.schema.target
+    found = served.predict(rows.dataset, rows.index)
+    clean = Predictions("as they are", for_metric(metric, target, found))
+    every, told = cases(served), []
+    for done, case in enumerate(every):
+        if progress is not None:
+            progress(done, len(every), "worse inputs")
+        key = f"{case.modality} {case.how} {case.level}"
+        worse = Predictions(key, for_metric(metric, target, predict_worse(served, rows, case)))
+        told.append(
+            {
+                "modality": case.modality,
+                "how": case.how,
+                "level": case.level,
+                "unit": case.unit,
+                "score": interval_json(referee.combined([(1.0, worse)])),
+                "change": interval_json(referee.combined([(1.0, worse), (-1.0, clean)])),
+            }
+        )
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "split": rows.split,
+        "n": len(rows.index),
+        "of": rows.of,
+        "metric": metric.name,
+        "score": interval_json(referee.combined([(1.0, clean)])),
+        "rows": told,
+    }
+
+
+def predict_worse(served: Served, rows: Rows, case: Case) -> np.ndarray:
+    """Predictions `(N, K)` with one modality made worse."""
+    if case.how == "dropped":
+        return served.predict(dropped(rows, case), rows.index)
+    spread = deviations(rows, served.schema[case.modality])
+    parts = []
+    for start in range(0, len(rows.index), CHUNK):
+        index = rows.index[start : start + CHUNK]
+        noise = seeds.stream(0, "noise", case.modality, start)
+        parts.append(
+            served.predict(noisy(rows.dataset, index, case, spread, noise), np.arange(len(index)))
+        )
+    return np.concatenate(parts)
+
+
+def dropped(rows: Rows, case: Case) -> Dataset:
+    """The dataset with the modality absent from a share of the rows; a larger share has them all.
+
+    The share is of the rows that have it.
+    """
+    column = rows.dataset.schema.index(case.modality)
+    having = rows.index[rows.dataset.present[rows.index, column]]
+    order = seeds.stream(0, "drop", case.modality).permutation(having)
+    present = rows.dataset.present.copy()
+    present[order[: round(case.level * len(order))], column] = False
+    return replace(rows.dataset, present=present)
+
+
+def deviations(rows: Rows, modality: Modality) -> np.ndarray:
+    """The features' standard deviations over training rows, to be broadcast over a row.
+
+    Where the numbers were scaled when they were read, there are none kept: then those of the rows
+    at hand.
+    """
+    if modality.kind is Kind.TEXT:
+        return np.ones(1)
+    column = rows.dataset.schema.index(modality.name)
+    if modality.statistics is not None:
+        found = np.array(modality.statistics.std)
+    else:
+        having = rows.index[rows.dataset.present[rows.index, column]]
+        values = np.asarray(rows.dataset.arrays[modality.name][having], np.float64)
+        found = values.std(0) if len(having) else np.ones(modality.shape)
+        return np.asarray(found)
+    planes = modality.kind in (Kind.IMAGE, Kind.AUDIO)
+    return found.reshape(-1, 1, 1) if planes else found
+
+
+def noisy(
+    dataset: Dataset,
+    index: np.ndarray,
+    case: Case,
+    spread: np.ndarray,
+    rng: np.random.Generator,
+) -> Dataset:
+    """Those rows alone, with noise on the modality, in the dtype that it has."""
+    modality = dataset.schema[case.modality]
+    arrays = {name: np.asarray(array[index]) for name, array in dataset.arrays.items()}
+    change: Callable[..., np.ndarray] = _other_tokens if modality.vocabulary else _other_numbers
+    arrays[case.modality] = change(arrays[case.modality], modality, case.level, spread, rng)
+    return replace(
+        dataset, arrays=arrays, present=dataset.present[index], targets=dataset.targets[index]
+    )
+
+
+def _other_tokens(
+    raw: np.ndarray,
+    modality: Modality,
+    level: float,
+    spread: np.ndarray,  # noqa: ARG001
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """A share of the tokens replaced by any others; padding stays padding."""
+    assert modality.vocabulary is not None
+    others = rng.integers(min(1, modality.vocabulary - 1), modality.vocabulary, raw.shape)
+    hit = (rng.random(raw.shape) < level) & (raw != 0)
+    return np.where(hit, others, raw).astype(raw.dtype)
+
+
+def _other_numbers(
+    raw: np.ndarray, modality: Modality, level: float, spread: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Normal noise added; integers are rounded, and stay within what their dtype holds."""
+    x = raw.astype(np.float64) + level * spread * rng.standard_normal(raw.shape)
+    if raw.dtype.kind in "iu":
+        limits = np.iinfo(raw.dtype)
+        x = np.clip(np.rint(x), limits.min, limits.max)
+    x = x.astype(raw.dtype)
+    if modality.padded:  # the first column says which tokens are there
+        x[..., 0] = raw[..., 0]
+        x = np.where(raw[..., :1] != 0, x, raw)
+    return x
