@@ -127,7 +127,7 @@ class Predictor:
         *,
         time_limit: float | str | None = None,
         trials: int | None = None,
-        strategy: str | Strategy = "mixmas",
+        strategy: str | Strategy | None = None,
         options: Mapping[str, Any] | None = None,
         data_options: Mapping[str, Any] | None = None,
         rows: int | None = None,
@@ -149,7 +149,8 @@ class Predictor:
             data: a dataset's name, a table's file, a `DataFrame`, or a `Dataset`.
             time_limit: seconds, or text such as "10m"; none for no limit.
             trials: trials to make in all, the finalists' included; none for no limit.
-            strategy: its name, or an object.
+            strategy: its name, or an object; `auto` for a table and `mixmas` for a dataset where
+                not given.
             options: of a strategy given by name.
             data_options: of a dataset given by name, e.g. `{"task": "icd9-7"}` for `mimic`.
             rows: training rows to use; all where not given.

@@ -75,8 +75,12 @@ def search(
         bool, typer.Option("--strict", help="Refuse a table with cells that cannot be read.")
     ] = False,
     strategy: Annotated[
-        str, typer.Option(help="How to search: auto, mixmas, m2-mixer, mfas, bm-nas, mro, random.")
-    ] = "mixmas",
+        str | None,
+        typer.Option(
+            help="How to search: auto, mixmas, m2-mixer, mfas, bm-nas, mro, random.",
+            show_default="auto for a table, mixmas for a dataset",
+        ),
+    ] = None,
     metric: Annotated[
         str | None,
         typer.Option(

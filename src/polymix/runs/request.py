@@ -91,7 +91,8 @@ class Request:
         jobs: how many processes train.
         time_limit: seconds, or text such as "10m".
         trials: how many.
-        strategy: its name, or an object.
+        strategy: its name, or an object; `auto` for a table and `mixmas` for a dataset where not
+            given.
         options: of a strategy given by name.
         data_options: of a dataset given by name.
         rows: training rows to use.
@@ -112,7 +113,7 @@ class Request:
     jobs: int = 1
     time_limit: float | str | None = None
     trials: int | None = None
-    strategy: str | Strategy = "mixmas"
+    strategy: str | Strategy | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     data_options: Mapping[str, Any] = field(default_factory=dict)
     rows: int | None = None
@@ -276,7 +277,8 @@ class Request:
     def _strategy(self) -> Strategy:
         if isinstance(self.strategy, Strategy):
             return self.strategy.fresh()
-        return make_strategy(self.strategy, dict(self.options))
+        usual = "auto" if is_table(self.data) else "mixmas"
+        return make_strategy(self.strategy or usual, dict(self.options))
 
     def _device(self) -> str:
         device = self.device or default_device()
