@@ -9,9 +9,9 @@ opened last: accuracy and F1 over seeds, MFLOPs, masks, Spearman's ρ of the las
 is one mask, by the mean validation score over the seeds' supernets, against the full network.
 With a ledger, searches and trainings that are in it are not made again.
 
-Dropout is the paper's (Table 3). Learning rate and epochs were chosen among a few on the training
-videos alone, by validation videos, as they are and with a share of the readings swapped for those
-of utterances of the other class: clean validation is near its ceiling, whatever is done.
+Dropout is the paper's (Table 3). The learning rate was chosen among a few on the training videos
+alone, by validation videos, as they are and with a share of the readings swapped for those of
+utterances of the other class: clean validation is near its ceiling, whatever is done.
 """
 
 from __future__ import annotations

@@ -27,10 +27,10 @@ import numpy as np
 from polymix.data.dataset import DatasetWriter
 from polymix.data.schema import Kind, Modality, Schema, Target, Task
 from polymix.data.split import TRAIN
+from polymix.data.tokens import Tokenizer
 from polymix.datasets.builder import Progress, silent
 from polymix.datasets.fingerprint import fingerprint_files
 from polymix.datasets.meld_files import TABLES, Spoken, read_features, read_tables
-from polymix.datasets.tokens import Tokenizer
 from polymix.errors import DataError, UsageError, did_you_mean
 
 CLASSES = {
