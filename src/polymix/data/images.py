@@ -81,6 +81,8 @@ def _plain(library: Any, image: Any, channels: int) -> Any:
     image.load()
     image = ImageOps.exif_transpose(image)
     mode = "L" if channels == 1 else "RGB"
+    if image.mode == "LAB":  # has a way to RGB alone
+        image = image.convert("RGB")
     if image.mode.startswith(("I", "F")):  # beyond 8 bits: a plain conversion would only clip
         values = np.nan_to_num(np.asarray(image, np.float64), posinf=0.0, neginf=0.0)
         top = values.max(initial=0.0)

@@ -372,7 +372,10 @@ class Driver:
         if not standings.ranked:
             self.note(f"not enough seeds to rank: {standings.seeds}, where 3 are needed")
         finished = outcome(standings)
-        if not self.strategy.refits:
+        # Trees and ensembles were fitted with the help of validation rows: they stay as they are.
+        row = next(row for row in standings.rows if row.rank == standings.chosen_rank)
+        fitted = {Role.BOOSTING, Role.ENSEMBLE} & set(row.finalist.roles)
+        if not self.strategy.refits or fitted:
             return finished
         used = len(finals.trials) + sum(len(f.trials) for f in finals.finalists)
         return replace(finished, refitted=self._refit(standings.chosen, used))

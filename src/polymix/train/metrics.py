@@ -162,6 +162,18 @@ def _of_nonzero(
     return score
 
 
+def _of_two_draws(function: Callable[..., Array], nonzero: bool, **options: object) -> Any:
+    def score(targets: Array, predictions: Array, weights: Array) -> Array:
+        rows = targets != 0 if nonzero else np.ones(len(targets), bool)
+        true, said = targets[rows] >= 0, predictions[rows, 0] >= 0
+        if nonzero:
+            said = predictions[rows, 0] > 0
+        found = function(true.astype(np.int64), said.astype(np.int64), weights[:, rows], **options)
+        return np.where(weights[:, rows].sum(1) > 0, found, np.nan)
+
+    return score
+
+
 def _pearson(targets: Array, predictions: Array) -> float:
     """Pearson's correlation; 0 where one side is all alike."""
     if np.ptp(targets) == 0 or np.ptp(predictions[:, 0]) == 0:
@@ -212,7 +224,7 @@ METRICS: dict[str, Metric] = {
             lambda y, p: -float(np.sqrt(-_minus_square(y, p).mean())),
             resampled=resampling.minus_root_mean_square,
         ),
-        Metric("pearson_r", REGRESSION, _pearson),
+        Metric("pearson_r", REGRESSION, _pearson, resampled=resampling.pearson),
         Metric(
             "accuracy_7",
             REGRESSION,
@@ -223,17 +235,25 @@ METRICS: dict[str, Metric] = {
         Metric(
             "accuracy_2", REGRESSION, _of_two(sk.accuracy_score), _right_of_two, fits=_sentiment
         ),
-        Metric("accuracy_2_nonzero", REGRESSION, _of_nonzero(sk.accuracy_score), fits=_sentiment),
+        Metric(
+            "accuracy_2_nonzero",
+            REGRESSION,
+            _of_nonzero(sk.accuracy_score),
+            resampled=_of_two_draws(resampling.accuracy, nonzero=True),
+            fits=_sentiment,
+        ),
         Metric(
             "f1_weighted_2",
             REGRESSION,
             _of_two(sk.f1_score, average="weighted", zero_division=0),
+            resampled=_of_two_draws(resampling.f1, nonzero=False, average="weighted"),
             fits=_sentiment,
         ),
         Metric(
             "f1_weighted_2_nonzero",
             REGRESSION,
             _of_nonzero(sk.f1_score, average="weighted", zero_division=0),
+            resampled=_of_two_draws(resampling.f1, nonzero=True, average="weighted"),
             fits=_sentiment,
         ),
     )

@@ -89,6 +89,26 @@ def minus_root_mean_square(targets: Array, predictions: Array, weights: Array) -
     return np.asarray(-np.sqrt(weights @ errors / weights.sum(1)))
 
 
+def pearson(targets: Array, predictions: Array, weights: Array) -> Array:
+    """Pearson's correlation; 0 where a draw's targets or predictions are all alike."""
+    y, p = (v - v.mean() for v in (targets.astype(np.float64), predictions[:, 0].astype(float)))
+    total = weights.sum(1)
+    yy, pp, yp = (
+        weights @ (a * b) - (weights @ a) * (weights @ b) / total
+        for a, b in ((y, y), (p, p), (y, p))
+    )
+    # Rows all alike have no deviation, but for rounding.
+    known = (yy > 1e-12 * (weights @ y**2)) & (pp > 1e-12 * (weights @ p**2))
+    return np.asarray(np.divide(yp, np.sqrt(np.abs(yy * pp)), out=np.zeros(len(yp)), where=known))
+
+
+def accuracy(targets: Array, hard: Array, weights: Array) -> Array:
+    """Share of the rows that are right; NaN where a draw has none."""
+    total = weights.sum(1)
+    hits = weights @ (targets == hard)
+    return np.asarray(np.divide(hits, total, out=np.full(len(total), np.nan), where=total > 0))
+
+
 def _sets(targets: Array, hard: Array) -> tuple[Array, Array]:
     """Targets and predictions as `(N, L)` of zeros and ones; a class is a label."""
     if targets.ndim == 2:
