@@ -55,7 +55,7 @@ def test_a_stack_trains_as_its_members_alone(dataset, dtype, tolerance):
             model.encoders = torch.nn.ModuleDict()
         return made
 
-    together = train(StackLearner(models(), frozen=True), dataset, dtype)
+    together = train(StackLearner(models()), dataset, dtype)
     for k, model in enumerate(models()):
         alone = train(SingleLearner(model, frozen=True), dataset, dtype)[0]
         assert (together[k] - alone).abs().max() < tolerance

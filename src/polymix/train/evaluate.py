@@ -282,10 +282,10 @@ class Evaluator:
                 model.calibrate(known)
             if frozen:
                 model.encoders = torch.nn.ModuleDict()
+        # One that could be stacked is a stack of one: what it learns is the same in any company.
+        stacked = frozen and stack_key(first.genotype, self.schema_for(first.recipe)) is not None
         learner: Learner = (
-            SingleLearner(models[0], frozen, first.recipe.thaw)
-            if len(models) == 1
-            else StackLearner(models, frozen)
+            StackLearner(models) if stacked else SingleLearner(models[0], frozen, first.recipe.thaw)
         )
 
         before = {"cpu": 0.0, "wall": 0.0}
