@@ -57,6 +57,8 @@ class Recipe:
         frozen: encoders stay as their initial weights are, and their features come from the bank.
         thaw: epochs at the start in which encoders stay as they are; then all is trained. For new
             heads on trained backbones, which their first gradients would spoil.
+        balanced: of a multilabel target, a label's positives count as much as its negatives in
+            the loss (MFAS, section 4.2).
     """
 
     lr: float = 1e-3
@@ -69,6 +71,7 @@ class Recipe:
     modality_dropout: float = 0.0
     frozen: bool = False
     thaw: int = 0
+    balanced: bool = False
 
     def __post_init__(self) -> None:
         if not (self.lr > 0 and self.batch_size >= 1 and 0 <= self.modality_dropout < 1):

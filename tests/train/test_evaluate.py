@@ -288,8 +288,16 @@ def test_keys_name_everything_that_decides(make_evaluator, dataset, monkeypatch)
         "training rows": make_evaluator(dataset.with_train_rows(60, 0)).key(asked),
     }  # fmt: skip
     for name in ("lr", "batch_size", "weight_decay", "schedule", "plateau_factor",
-                 "plateau_patience", "patience", "modality_dropout", "frozen", "thaw"):  # fmt: skip
-        other = {"schedule": "cosine", "frozen": True, "batch_size": 5, "patience": 5, "thaw": 1}
+                 "plateau_patience", "patience", "modality_dropout", "frozen", "thaw",
+                 "balanced"):  # fmt: skip
+        other = {
+            "schedule": "cosine",
+            "frozen": True,
+            "batch_size": 5,
+            "patience": 5,
+            "thaw": 1,
+            "balanced": True,
+        }
         value = other.get(name, 0.5)
         assert value != getattr(Recipe(), name)
         changed[name] = base.key(proposal(MIX, 2, **{name: value}))

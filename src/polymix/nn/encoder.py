@@ -35,6 +35,7 @@ class Encoder(nn.Module):
         presets: options by preset; `small` must be there.
         widths: channels of each feature, in the order of `features`.
         pads: whether a token of zeros in the last feature is padding.
+        frozen: whether it is never trained: a pretrained one, unless its options say otherwise.
     """
 
     name: ClassVar[str]
@@ -43,6 +44,7 @@ class Encoder(nn.Module):
     presets: ClassVar[Mapping[str, Options]]
     widths: tuple[int, ...]
     pads: bool = False
+    frozen: bool = False
 
     @property
     def channels(self) -> int:

@@ -28,9 +28,11 @@ from pydantic import Field, PrivateAttr
 
 from polymix import seeds
 from polymix.data.schema import Kind
+from polymix.data.schema import Task as TargetTask
 from polymix.errors import GenotypeError, UsageError, did_you_mean
 from polymix.genotype import Block
 from polymix.nn import catalog
+from polymix.nn.pretrained import pinned
 from polymix.records import Fidelity, Proposal, Recipe, Trial
 from polymix.search.protocol import Strategy, Task
 from polymix.search.surrogate import Row, Surrogate, sample, temperature
@@ -53,7 +55,8 @@ class MFAS(Strategy):
     """Search for fusion networks on the features of trained backbones.
 
     Attributes:
-        backbones: encoders by modality; `BACKBONES` where not given.
+        backbones: encoders by modality; `BACKBONES` where not given. A pretrained one's model
+            may follow its name: `pretrained-text:a-hub/id`.
         preset: of the backbones.
         backbone_epochs: of a backbone, at most.
         backbone_lr: its learning rate at the start.
@@ -75,6 +78,8 @@ class MFAS(Strategy):
         thaw: epochs of it with frozen backbones; at most half of it.
         full_lr: its learning rate at the start.
         modality_dropout: chance that a row's modality is hidden, where rows may lack one.
+        balanced: whether, of a multilabel target, a label's rare positives weigh as much as its
+            negatives.
     """
 
     name: ClassVar[str] = "mfas"
@@ -102,6 +107,7 @@ class MFAS(Strategy):
     thaw: int = Field(default=5, ge=0)
     full_lr: float = Field(default=1e-3, gt=0)
     modality_dropout: float = Field(default=0.1, ge=0, lt=1)
+    balanced: bool = True
 
     _task: Task = PrivateAttr()
     _space: MFASSpace = PrivateAttr()
@@ -114,6 +120,7 @@ class MFAS(Strategy):
     _scores: dict[MFASGenotype, float] = PrivateAttr(default_factory=dict)
     _last: dict[int, tuple[int, str]] = PrivateAttr(default_factory=dict)
     _trained: int = PrivateAttr(default=0)
+    _frozen: dict[str, bool] = PrivateAttr(default_factory=dict)
 
     def setup(self, task: Task) -> None:
         """Name the backbones, and count their features."""
@@ -130,11 +137,14 @@ class MFAS(Strategy):
         ]
         found = {}
         for modality in schema.modalities:
-            name = self.backbones.get(modality.name, BACKBONES[modality.kind])
-            found[modality.name] = Block.of(name, self.preset)
+            asked = self.backbones.get(modality.name, BACKBONES[modality.kind])
+            name, _, model = asked.partition(":")
+            block = Block.of(name, self.preset, **({"model": model} if model else {}))
             try:
                 with torch.device("meta"):
-                    catalog.make_encoder(found[modality.name], modality)
+                    encoder = catalog.make_encoder(block, modality)
+                found[modality.name] = pinned(block, encoder)
+                self._frozen[modality.name] = encoder.frozen
             except GenotypeError as error:
                 problems += [f"backbones: {modality.name}: {p}" for p in error.problems]
         if len(set(self.activations)) != len(self.activations):
@@ -205,6 +215,7 @@ class MFAS(Strategy):
             modality_dropout=self.modality_dropout if lacking else 0.0,
             frozen=frozen,
             thaw=thaw,
+            balanced=self.balanced and self._task.schema.target.task is TargetTask.MULTILABEL,
         )
 
     def _backbone_probes(self) -> list[Proposal]:
@@ -213,7 +224,8 @@ class MFAS(Strategy):
         for epochs in range(self.backbone_epochs, 0, -1):
             asked = [
                 Proposal(
-                    MixGenotype.single(name, block), self._fidelity(epochs), recipe, keep=True,
+                    MixGenotype.single(name, block), self._fidelity(epochs),
+                    replace(recipe, frozen=self._frozen.get(name, False)), keep=True,
                     stage="backbones",
                 )
                 for name, block in self._space.backbones.items()

@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from polymix.data.batch import RowSource, Source
 from polymix.data.dataset import Dataset
 from polymix.data.sample import Sample, draw_balanced, draw_sample, draw_weighted
-from polymix.data.schema import Schema
+from polymix.data.schema import Schema, Task
 from polymix.errors import GenotypeError, PolymixError
 from polymix.genotype import Genotype
 from polymix.nn.build import build_seeded, stack_key, versions
@@ -305,7 +305,7 @@ class Evaluator:
             train=rows,
             val=self.dataset.split.val,
             targets=self.val_targets,
-            objective=Objective(self.dataset.schema),
+            objective=self._objective(first.recipe, rows),
             metric=self.metric,
             recipe=first.recipe,
             fidelity=first.fidelity,
@@ -358,6 +358,15 @@ class Evaluator:
             )
             done.append((trial, state))
         return done
+
+    def _objective(self, recipe: Recipe, rows: np.ndarray) -> Objective:
+        schema = self.dataset.schema
+        if not recipe.balanced or schema.target.task is not Task.MULTILABEL:
+            return Objective(schema)
+        positives = np.asarray(self.dataset.targets[rows], np.float64).sum(0)
+        weights = np.where(positives > 0, (len(rows) - positives) / positives.clip(1), 1.0)
+        weights = weights.clip(1 / len(rows))  # a label that every row has still counts
+        return Objective(schema, torch.from_numpy(weights).float().to(self.device))
 
     def _moments(self, model: Model, source: Source) -> Moments:
         """Of the features that untrained encoders, or those of `init`, give."""
@@ -416,7 +425,7 @@ def _shape(genotype: Genotype, schema: Schema) -> Hashable:
 
 def _told(recipe: Recipe) -> dict[str, Any]:
     """A recipe as the ledger's key has it: what came later is left out where it is not used."""
-    return {name: v for name, v in asdict(recipe).items() if name != "thaw" or v}
+    return {n: v for n, v in asdict(recipe).items() if n not in ("thaw", "balanced") or v}
 
 
 def load_matching(model: torch.nn.Module, tensors: Mapping[str, Tensor]) -> None:

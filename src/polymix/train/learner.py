@@ -74,6 +74,9 @@ class SingleLearner:
             # dropout and statistics.
             still = epoch <= self.thaw
             self.model.encoders.train(not still).requires_grad_(not still)
+            for encoder in self.model.encoders.values():
+                if encoder.frozen:  # a pretrained one, whatever the others do
+                    encoder.requires_grad_(False)
         weights = self.model.head_weights(epoch)
         return objective(self._run(batch), batch.target, batch.present, weights).reshape(1)
 

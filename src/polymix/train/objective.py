@@ -15,9 +15,11 @@ class Objective:
 
     Args:
         schema: whose target it is, and whose order the presence masks follow.
+        positives: weight of each label's positives `(K,)`, of a multilabel target.
     """
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, positives: Tensor | None = None) -> None:
+        self.positives = positives
         self.task = schema.target.task
         self.columns = {name: i for i, name in enumerate(schema.names)}
         fitted = schema.target.statistics
@@ -30,7 +32,10 @@ class Objective:
             return (logits[..., 0] - (target - self.shift) / self.scale) ** 2
         if self.task is Task.MULTILABEL:
             loss = functional.binary_cross_entropy_with_logits(
-                logits, target.to(logits.dtype).expand_as(logits), reduction="none"
+                logits,
+                target.to(logits.dtype).expand_as(logits),
+                reduction="none",
+                pos_weight=self.positives,
             )
             return loss.mean(-1)
         # Classes before rows, as a stack keeps them: ten times as quick as a short last axis.
