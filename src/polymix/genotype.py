@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import textwrap
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -39,7 +40,7 @@ class Block(BaseModel):
 
     def __str__(self) -> str:
         parts = [self.preset] if self.preset != "small" else []
-        parts += [f"{key}={value}" for key, value in self.options]
+        parts += [f"{key}={textwrap.shorten(str(value), 40)}" for key, value in self.options]
         return f"{self.name}({', '.join(parts)})" if parts else self.name
 
     __repr__ = __str__

@@ -59,6 +59,8 @@ class Recipe:
             heads on trained backbones, which their first gradients would spoil.
         refit: training rows are all of the fidelity's and the validation rows too: nothing is
             left to score by, and the last epoch's weights are kept.
+        balanced: of a multilabel target, a label's positives count as much as its negatives in
+            the loss (MFAS, section 4.2).
     """
 
     lr: float = 1e-3
@@ -72,6 +74,7 @@ class Recipe:
     frozen: bool = False
     thaw: int = 0
     refit: bool = False
+    balanced: bool = False
 
     def __post_init__(self) -> None:
         if not (self.lr > 0 and self.batch_size >= 1 and 0 <= self.modality_dropout < 1):

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -256,3 +261,68 @@ def test_a_full_disk_is_a_clear_error(data, tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"could not be written: .* needed.*Free some space"):
         FeatureBank(tmp_path, data, CPU).source(model_of(data))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("call", ["posix_fallocate", "open_memmap"])
+def test_a_disk_that_others_fill_meanwhile_is_a_clear_error(data, tmp_path, monkeypatch, call):
+    """What was free when it was asked for is not when it is taken."""
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    where = (
+        "os.posix_fallocate" if call == "posix_fallocate" else "polymix.train.drafts.open_memmap"
+    )
+    monkeypatch.setattr(where, full)
+    with pytest.raises(DataError, match=r"could not be written: .*No space left.*Free some space"):
+        FeatureBank(tmp_path, data, CPU).source(model_of(data))
+    assert not list(tmp_path.iterdir())
+
+
+SLOW = """
+import sys, time
+from pathlib import Path
+import torch
+from polymix.genotype import Block
+from polymix.nn.build import build_seeded
+from polymix.testing import ToyGenotype, toy_dataset
+from polymix.train import drafts, feature_bank
+
+feature_bank.CHUNK, drafts.EVERY = 10, 0.0
+data = toy_dataset(150, ("series",))
+block = Block.of("mlp-mixer", channels=8, token_dim=4, channel_dim=8, blocks=2)
+model = build_seeded(
+    ToyGenotype(encoders=(("series", block),), features=(0,)), data.schema, 0
+)
+model.pool = 1
+done = []
+def tell(name, rows, whole):
+    done.append(rows)
+    time.sleep(float(sys.argv[2]) if rows >= 40 else 0)
+source = feature_bank.FeatureBank(Path(sys.argv[1]), data, torch.device("cpu"), tell).source(model)
+total = sum(float(t.x.sum()) for t in source.batch(data.split.train).inputs["series"])
+print(done[0], total)
+"""
+
+
+def test_an_extraction_that_was_really_killed_goes_on(tmp_path):
+    def begin(folder, pause):
+        command = [sys.executable, "-c", SLOW, str(folder), str(pause)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    first = begin(tmp_path / "bank", 600)
+    try:
+        deadline = time.monotonic() + 120
+        while not any('"rows": 40' in p.read_text() for p in (tmp_path / "bank").glob("*.note")):
+            assert first.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        first.kill()
+        first.communicate()
+    assert first.returncode == -signal.SIGKILL
+    begun, total = begin(tmp_path / "bank", 0).communicate()[0].split()
+    assert begun == "40"
+    again = begin(tmp_path / "whole", 0).communicate()[0].split()
+    assert again == ["0", total]
+    assert {path.suffix for path in (tmp_path / "bank").iterdir()} == {".npy"}

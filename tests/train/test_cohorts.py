@@ -8,13 +8,20 @@ import torch
 
 from polymix import seeds
 from polymix.data.batch import Batch
+from polymix.data.dataset import Dataset
+from polymix.data.schema import Kind, Modality, Schema, Target, Task
+from polymix.data.split import TRAIN, VAL
+from polymix.genotype import Block
 from polymix.nn.build import build_seeded
 from polymix.nn.tokens import Tokens
-from polymix.records import Recipe, Status
+from polymix.records import Fidelity, Proposal, Recipe, Status
+from polymix.space.mfas import MFASSpace
 from polymix.space.mix import MixGenotype
-from polymix.train.evaluate import Group
+from polymix.store.ledger import Ledger
+from polymix.train.evaluate import Evaluator, Group
 from polymix.train.learner import SingleLearner, StackLearner
 from polymix.train.loop import make_optimizer, step
+from polymix.train.metrics import METRICS
 from polymix.train.objective import Objective
 from train.common import MLP, FaultyGenotype, proposal, run_all, same, toy
 
@@ -55,7 +62,7 @@ def test_a_stack_trains_as_its_members_alone(dataset, dtype, tolerance):
             model.encoders = torch.nn.ModuleDict()
         return made
 
-    together = train(StackLearner(models(), frozen=True), dataset, dtype)
+    together = train(StackLearner(models()), dataset, dtype)
     for k, model in enumerate(models()):
         alone = train(SingleLearner(model, frozen=True), dataset, dtype)[0]
         assert (together[k] - alone).abs().max() < tolerance
@@ -163,3 +170,43 @@ def test_order_does_not_depend_on_neighbours(evaluator, backbones):
     reversed_ = run_all(evaluator, *reversed(cohort))
     for one, other in zip(run_all(evaluator, *cohort), reversed_[::-1], strict=True):
         np.testing.assert_allclose(one[0].predictions, other[0].predictions, rtol=0, atol=1e-4)
+
+
+def test_float32_scores_are_within_three_rows_of_five_thousand(tmp_path):
+    """MFAS's cohort against its members alone, trained and scored as the search does."""
+    rng = seeds.stream(0, "rows")
+    codes = np.repeat(np.array([TRAIN, VAL], np.uint8), [1280, 5000])
+    target = rng.integers(0, 3, len(codes))
+    arrays = {
+        name: (target[:, None] * 0.3 + rng.standard_normal((len(codes), 8))).astype(np.float32)
+        for name in ("a", "b")
+    }
+    schema = Schema(
+        modalities=tuple(
+            Modality(name=n, kind=Kind.FEATURES, shape=(8,), dtype="float32") for n in arrays
+        ),
+        target=Target(name="y", task=Task.MULTICLASS, classes=("0", "1", "2")),
+    )
+    data = Dataset.from_arrays("rows", schema, arrays, target, codes)
+    blocks = {n: Block.of("mlp", channels=c, layers=2) for n, c in (("a", 12), ("b", 8))}
+    space = MFASSpace(blocks, (2, 2), width=16)
+    recipe = Recipe(lr=3e-3, batch_size=128, schedule="cosine", weight_decay=1e-4, frozen=True)
+    drawn = seeds.stream(0, "drawn").integers(len(space.unit), size=(6, 3))
+    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
+        evaluator = Evaluator(data, METRICS["accuracy"], ledger, tmp_path / "bank")
+        init = tuple(
+            ledger.keep_weights(build_seeded(MixGenotype.single(n, b), schema, 0).state_dict())
+            for n, b in blocks.items()
+        )
+        cohort = [
+            Proposal(space.genotype([space.unit[int(i)] for i in row]), Fidelity(1280, 2), recipe,
+                     init) for row in drawn
+        ]  # fmt: skip
+        (group,) = evaluator.groups(cohort)
+        together = [trial.value for trial, _ in evaluator.run(group)]
+        alone = [
+            trial.value for p in cohort for g in evaluator.groups([p])
+            for trial, _ in evaluator.run(g)
+        ]  # fmt: skip
+    assert len(set(together)) > 1
+    assert max(abs(a - b) for a, b in zip(together, alone, strict=True)) * 5000 <= 3

@@ -16,7 +16,9 @@ from polymix import seeds
 from polymix.data.schema import Task
 from polymix.errors import UsageError
 from polymix.nn.model import Output
+from polymix.records import Recipe
 from polymix.testing import toy_dataset
+from polymix.train.evaluate import Evaluator
 from polymix.train.intervals import Referee
 from polymix.train.metrics import METRICS, metric_for
 from polymix.train.objective import Objective
@@ -301,3 +303,28 @@ def test_two_unsteady_seeds_are_no_tie_with_what_is_far_better():
     assert not referee.difference(good, unsteady).noise
     low, high = referee.score(unsteady).low, referee.score(unsteady).high
     assert 0 < low < 0.38 < high < 1
+
+
+def test_a_balanced_loss_weighs_a_labels_positives_as_its_negatives(tmp_path):
+    """MFAS, section 4.2: of training rows alone, a label of all rows or none among them."""
+    data = toy_dataset(60, ("table",), task=Task.MULTILABEL)
+    rows = data.split.train
+    data.targets[:] = 0
+    data.targets[rows, 0] = 1
+    data.targets[rows[: len(rows) // 4], 1] = 1
+    evaluator = Evaluator(data, METRICS["f1_weighted"], None, tmp_path)
+    objective = evaluator._objective(Recipe(balanced=True))
+    weights = objective.weights
+    count, some = len(rows), len(rows) // 4
+    # No weight is below a hundredth, nor above a hundred: a label of all rows still counts.
+    expected = [0.01, (count - some) / some] + [min(count, 100)] * (data.targets.shape[1] - 2)
+    np.testing.assert_allclose(weights, expected, rtol=1e-6)
+    logits = torch.zeros(count, data.targets.shape[1])
+    target = torch.from_numpy(data.targets[rows])
+    losses = functional.binary_cross_entropy_with_logits(logits, target, pos_weight=weights)
+    torch.testing.assert_close(objective.row_losses(logits, target).mean(), losses)
+    assert evaluator._objective(Recipe()).weights is None
+    asked = Evaluator(data.with_balanced_classes(), METRICS["f1_weighted"], None, tmp_path)
+    assert torch.equal(asked._objective(Recipe(balanced=True)).weights, weights)
+    plain = Evaluator(toy_dataset(60, ("table",)), METRICS["accuracy"], None, tmp_path)
+    assert plain._objective(Recipe(balanced=True)).weights is None

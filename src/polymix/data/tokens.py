@@ -89,6 +89,6 @@ def _library() -> ModuleType:
         import tokenizers.trainers
     except ImportError as error:
         raise MissingExtraError(
-            f'reading text needs tokenizers ({error}): pip install "polymix[text]"'
+            f'reading text needs tokenizers ({error}): pip install "polymix[tables]"'
         ) from None
     return tokenizers

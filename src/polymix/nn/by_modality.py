@@ -9,8 +9,8 @@ from torch import nn
 _OWN = frozenset(dir(nn.ModuleDict()))
 
 
-def _key(name: str) -> str:
-    """The name, or, where `nn.ModuleDict` has an attribute of that name, one that is free."""
+def key_of(name: str) -> str:
+    """What a module is called in a state dict: its modality's name, or one that is free."""
     return f"{name}!" if name in _OWN else name  # no modality's name holds a "!"
 
 
@@ -19,13 +19,13 @@ class ByModality(nn.ModuleDict):
 
     def add_module(self, name: str, module: nn.Module | None) -> None:
         """Add a modality's module."""
-        super().add_module(_key(name), module)
+        super().add_module(key_of(name), module)
 
     def __getitem__(self, key: str) -> nn.Module:
-        return super().__getitem__(_key(key))
+        return super().__getitem__(key_of(key))
 
     def __contains__(self, key: str) -> bool:
-        return super().__contains__(_key(key))
+        return super().__contains__(key_of(key))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys())

@@ -19,6 +19,8 @@ from polymix.nn.maxout import Maxout
 from polymix.nn.mlp import MLPEncoder, PooledNetwork
 from polymix.nn.mlp_mixer import MLPMixer
 from polymix.nn.monarch import MonarchMixer
+from polymix.nn.pretrained_image import PretrainedImage
+from polymix.nn.pretrained_text import PretrainedText
 from polymix.nn.ramlp import RaMLP
 from polymix.nn.s2mlp import S2MLP
 
@@ -28,6 +30,9 @@ STACKS: dict[str, type[Stack]] = {
 ENCODERS: dict[str, type[Encoder]] = {
     e.name: e for e in (ConvEncoder, LeNet, Maxout, RaMLP, MLPEncoder, LinearTokens)
 }
+PRETRAINED: dict[str, type[Encoder]] = {e.name: e for e in (PretrainedText, PretrainedImage)}
+"""Those that need an extra, and whose weights are checked by their digest."""
+ENCODERS.update(PRETRAINED)
 FUSIONS: dict[str, type[FusionFunction]] = {f.name: f for f in (Concat, Mean, Max)}
 
 

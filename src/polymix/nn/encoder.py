@@ -37,6 +37,7 @@ class Encoder(nn.Module):
         pads: whether a token of zeros in the last feature is padding.
         pretrained: whether it comes with weights of its own; it is then a candidate wherever it
             fits, and describes its modality to gradient boosting as it is.
+        frozen: whether it is never trained: a pretrained one, unless its options say otherwise.
     """
 
     name: ClassVar[str]
@@ -46,6 +47,7 @@ class Encoder(nn.Module):
     widths: tuple[int, ...]
     pads: bool = False
     pretrained: ClassVar[bool] = False
+    frozen: bool = False
 
     @property
     def channels(self) -> int:

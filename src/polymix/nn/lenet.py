@@ -8,6 +8,7 @@ neighbours, and a norm for each channel would leave little for a global average 
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -52,6 +53,7 @@ class LeNet(Encoder):
     def features(self, x: Tensor) -> list[Tokens]:
         """Each stage's map as tokens, `(B, H_i·W_i, C_i)`; x is `(B, C, H, W)`."""
         found: list[Tokens] = []
+        x = x.to(memory_format=torch.channels_last)  # twice as quick on a CPU
         for number, stage in enumerate(self.stages):
             if number:
                 sides = (min(2, x.shape[2]), min(2, x.shape[3]))

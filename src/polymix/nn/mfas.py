@@ -2,15 +2,15 @@
 
 Every feature of a backbone is pooled over its positions, standardised by its moments on training
 rows, and padded with zeros to the backbone's widest (all of that is `pack`, done once for a whole
-bank). So every network of one length and width has weights of one shape; which feature enters a
-layer, and its activation, are buffers, and a cohort is a few batched products.
+bank). So every network of one length and width has weights of one shape, whatever it reads: W_l
+can be inherited, and a cohort is trained in a few products (`MFASStack`).
 
 Source: Pérez-Rúa et al. 2019, section 3. Shapes: B batch, F features, C channels, K outputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +22,18 @@ from polymix.nn import catalog
 from polymix.nn.absent import AbsentToken
 from polymix.nn.by_modality import ByModality
 from polymix.nn.encoder import Encoder
+from polymix.nn.mfas_stack import MFASStack
 from polymix.nn.model import Features, Model, Moments, Output
+from polymix.nn.stack import ModelStack
 from polymix.nn.tokens import Pool, Tokens
 from polymix.space.mfas import MFASGenotype
 
-VERSION = 1
-SLOPES = {"relu": 0.0, "leaky-relu": 0.01, "sigmoid": 0.0}
+VERSION = 2
+SIGMA: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": functional.relu,
+    "leaky-relu": functional.leaky_relu,
+    "sigmoid": torch.sigmoid,
+}
 
 
 def scale_of(mean: Tensor, deviation: Tensor) -> Tensor:
@@ -84,9 +90,6 @@ class MFASModel(Model):
 
     pool = Pool(1)
     calibrated = True
-    reads: Tensor
-    slopes: Tensor
-    smooth: Tensor
 
     def __init__(self, genotype: MFASGenotype, schema: Schema) -> None:
         super().__init__()
@@ -103,12 +106,7 @@ class MFASModel(Model):
                 for name, e in made.items()
             }
         )
-        # Not kept: inherited weights must not bring another genotype's choice with them.
-        self.register_buffer("reads", torch.tensor([f for f, _ in genotype.layers]), False)
-        slopes = torch.tensor([SLOPES[a] for _, a in genotype.layers])
-        self.register_buffer("slopes", slopes, False)
-        smooth = torch.tensor([a == "sigmoid" for _, a in genotype.layers])
-        self.register_buffer("smooth", smooth, False)
+        self.layers, self.width = genotype.layers, genotype.width
         width, wide = genotype.width, sum(max(e.widths) for e in made.values())
         self.fusion = nn.ModuleList(
             nn.Linear(wide + (width if number else 0), width)
@@ -134,57 +132,50 @@ class MFASModel(Model):
         """CE(ẑ_xy) + CE(ẑ_x) + CE(ẑ_y) of the final training, unweighted; else the first alone."""
         return 1.0, dict.fromkeys(self.heads, 1.0)
 
-    def _chosen(self, name: str, table: Tensor, present: Tensor | None, index: Tensor) -> Tensor:
-        """Features of a table `(B, F, C)`, by their indices `(L,)`: `(L, B, C)`."""
-        rows, count, channels = table.shape
-        # An embedding copies whole features, for a stack of models too; a gather goes one number
-        # at a time.
-        flat = table.transpose(0, 1).reshape(count, rows * channels)
-        chosen = functional.embedding(index, flat).reshape(-1, rows, channels)
-        if present is None:
-            return chosen
-        token: Tensor = self.absent[name][0].token  # type: ignore[index]
-        there = present[:, self.columns[name], None]
-        return torch.where(there, chosen, token.index_select(0, index)[:, None])
-
-    def _entering(self, features: Features, present: Tensor | None) -> Sequence[Tensor]:
-        """W_l [x_m; y_n] + b of every layer, `(B, width)` each.
-
-        All layers at once, and apart from W_l h_{l-1}: what does not depend on the layer below is
-        one product a modality, and is asked for no gradient with respect to the features.
-        """
-        total = torch.stack([linear.bias for linear in self._layers])[:, None]
-        start = 0
-        for m, name in enumerate(self.columns):
-            table = features[name][0].x
-            chosen = self._chosen(name, table, present, self.reads[:, m])
-            end = start + table.shape[2]
-            weights = torch.stack([linear.weight[:, start:end] for linear in self._layers])
-            total = total + chosen @ weights.transpose(1, 2)
-            start = end
-        return total.unbind(0)
+    @property
+    def linears(self) -> list[nn.Linear]:
+        """W_l and its bias, of every layer."""
+        return [linear for linear in self.fusion if isinstance(linear, nn.Linear)]
 
     @property
-    def _layers(self) -> list[nn.Linear]:
-        return [linear for linear in self.fusion if isinstance(linear, nn.Linear)]
+    def head(self) -> nn.Module:
+        """What reads the last layer."""
+        (head,) = self.classify.values()
+        return head
+
+    def absent_table(self, name: str) -> Tensor:
+        """A modality's absent-tokens, `(F, C)`."""
+        token: Tensor = self.absent[name][0].token  # type: ignore[index]
+        return token
+
+    def _read(self, features: Features, present: Tensor | None, name: str, index: int) -> Tensor:
+        """A feature or, for rows without the modality, its absent-token: `(B, C)`."""
+        x = features[name][0].x[:, index]
+        if present is None:
+            return x
+        # As wide as the feature is: padding stays zero, and nothing that reads it is trained.
+        standard = self.standards[name]
+        assert isinstance(standard, Standard)
+        width = standard.widths[index]
+        token = functional.pad(self.absent_table(name)[index, :width], (0, x.shape[1] - width))
+        return torch.where(present[:, self.columns[name], None], x, token)
 
     def fuse(self, features: Features, present: Tensor | None) -> Output:
         """Tables, and presence by modality `(B, k)`, none where all are there, to outputs."""
-        hidden: Tensor | None = None
-        for number, z in enumerate(self._entering(features, present)):
-            if hidden is not None:
-                before = self._layers[number].weight[:, -hidden.shape[-1] :]
-                z = z + functional.linear(hidden, before)  # Eq. (1)
-            # ReLU and leaky ReLU are one function of two slopes.
-            slope = torch.where(z.detach() > 0, torch.ones_like(z), self.slopes[number])
-            hidden = torch.where(self.smooth[number], torch.sigmoid(z), slope * z)
-        (classify,) = self.classify.values()
-        unimodal = {}
-        for name, head in self.heads.items():
-            table = features[name][0].x
-            last = torch.tensor([table.shape[1] - 1], device=table.device)
-            unimodal[name] = head(self._chosen(name, table, present, last)[0])
-        return Output(classify(hidden), unimodal)
+        hidden: list[Tensor] = []
+        for linear, (reads, activation) in zip(self.linears, self.layers, strict=True):
+            chosen = zip(self.columns, reads, strict=True)
+            parts = [self._read(features, present, name, index) for name, index in chosen]
+            hidden = [SIGMA[activation](linear(torch.cat([*parts, *hidden], 1)))]  # Eq. (1)
+        unimodal = {
+            name: head(self._read(features, present, name, len(self.wants[name]) - 1))
+            for name, head in self.heads.items()
+        }
+        return Output(self.head(hidden[0]), unimodal)
+
+    def stack(self, models: Sequence[Model]) -> ModelStack:
+        """Networks of one length and width: see `MFASStack`."""
+        return MFASStack([m for m in models if isinstance(m, MFASModel)])
 
 
 def _backbones(genotype: MFASGenotype, schema: Schema) -> dict[str, Encoder]:

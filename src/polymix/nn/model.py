@@ -21,6 +21,7 @@ from polymix.nn import catalog
 from polymix.nn.absent import AbsentToken
 from polymix.nn.by_modality import ByModality
 from polymix.nn.encoder import Encoder
+from polymix.nn.stack import ModelStack, VmapStack
 from polymix.nn.tokens import Pool, Tokens
 from polymix.space.mix import MixGenotype
 
@@ -89,6 +90,10 @@ class Model(nn.Module):
     def forward(self, inputs: Mapping[str, Tensor], present: Tensor | None = None) -> Output:
         """Inputs by modality to outputs."""
         return self.fuse(self.encode(inputs), present)
+
+    def stack(self, models: Sequence[Model]) -> ModelStack:
+        """This model and others of its shape (see `polymix.nn.build.stack_key`), side by side."""
+        return VmapStack(models)
 
     def head_weights(self, epoch: int) -> tuple[float, dict[str, float]]:  # noqa: ARG002
         """The loss weights of the fused head and of each modality's, at an epoch from 1."""

@@ -12,6 +12,7 @@ from polymix.data.schema import Kind
 from polymix.errors import GenotypeError, UsageError, did_you_mean
 from polymix.genotype import Block
 from polymix.nn import catalog
+from polymix.nn.pretrained import pinned
 from polymix.records import Fidelity, Proposal, Recipe, Trial
 from polymix.search.protocol import Strategy, Task
 from polymix.space.mix import MixGenotype
@@ -32,7 +33,8 @@ class OnBackbones(Strategy):
     """Trains a backbone of each modality, in full, as ordinary trials, and keeps their weights.
 
     Attributes:
-        backbones: encoders by modality; `BACKBONES` where not given.
+        backbones: encoders by modality; `BACKBONES` where not given. A pretrained one's model
+            may follow its name: `pretrained-text:a-hub/id`.
         preset: of the backbones.
         backbone_epochs: of a backbone, at most.
         backbone_lr: its learning rate at the start.
@@ -51,6 +53,7 @@ class OnBackbones(Strategy):
 
     _task: Task = PrivateAttr()
     _kept: dict[str, str] = PrivateAttr(default_factory=dict)
+    _frozen: dict[str, bool] = PrivateAttr(default_factory=dict)
     _begun: bool = PrivateAttr(default=False)
 
     def _problems(self) -> list[str]:
@@ -66,11 +69,14 @@ class OnBackbones(Strategy):
         ]
         found = {}
         for modality in schema.modalities:
-            name = self.backbones.get(modality.name, BACKBONES[modality.kind])
-            found[modality.name] = Block.of(name, self.preset)
+            asked = self.backbones.get(modality.name, BACKBONES[modality.kind])
+            name, _, model = asked.partition(":")
+            block = Block.of(name, self.preset, **({"model": model} if model else {}))
             try:
                 with torch.device("meta"):
-                    catalog.make_encoder(found[modality.name], modality)
+                    encoder = catalog.make_encoder(block, modality)
+                found[modality.name] = pinned(block, encoder)
+                self._frozen[modality.name] = encoder.frozen
             except GenotypeError as error:
                 problems += [f"backbones: {modality.name}: {p}" for p in error.problems]
         problems += self._problems()
@@ -105,7 +111,8 @@ class OnBackbones(Strategy):
         for epochs in range(self.backbone_epochs, 0, -1):
             asked = [
                 Proposal(
-                    MixGenotype.single(name, block), self._fidelity(epochs), recipe, keep=True,
+                    MixGenotype.single(name, block), self._fidelity(epochs),
+                    replace(recipe, frozen=self._frozen.get(name, False)), keep=True,
                     stage="backbones",
                 )
                 for name, block in blocks.items()

@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 from polymix.data.batch import Batch
 from polymix.nn.bm_nas_supernet import Supernet
-from polymix.train.learner import Fuse
+from polymix.nn.stack import Fuse
 from polymix.train.objective import Objective
 
 

@@ -26,8 +26,9 @@ import numpy as np
 from pydantic import Field, PrivateAttr
 
 from polymix import seeds
+from polymix.data.schema import Task as TargetTask
 from polymix.genotype import Block
-from polymix.records import Proposal, Trial
+from polymix.records import Proposal, Recipe, Trial
 from polymix.search.backbones import OnBackbones
 from polymix.search.protocol import Task
 from polymix.search.surrogate import Row, Surrogate, sample, temperature
@@ -53,6 +54,8 @@ class MFAS(OnBackbones):
         full_epochs: of their training.
         thaw: epochs of it with frozen backbones; at most half of it.
         full_lr: its learning rate at the start.
+        balanced: whether, of a multilabel target, a label's rare positives weigh as much as its
+            negatives.
     """
 
     name: ClassVar[str] = "mfas"
@@ -73,6 +76,7 @@ class MFAS(OnBackbones):
     full_epochs: int = Field(default=20, ge=1)
     thaw: int = Field(default=5, ge=0)
     full_lr: float = Field(default=1e-3, gt=0)
+    balanced: bool = True
 
     _space: MFASSpace = PrivateAttr()
     _surrogate: Surrogate = PrivateAttr()
@@ -82,12 +86,17 @@ class MFAS(OnBackbones):
     _scores: dict[MFASGenotype, float] = PrivateAttr(default_factory=dict)
     _last: dict[int, tuple[int, str]] = PrivateAttr(default_factory=dict)
     _trained: int = PrivateAttr(default=0)
+    _frozen: dict[str, bool] = PrivateAttr(default_factory=dict)
 
     def setup(self, task: Task) -> None:
         """Name the backbones, and count their features."""
         self._task = task
         self._rng = seeds.stream(task.seed, "mfas")
         self._open(self._blocks())
+
+    def _recipe(self, lr: float, *, frozen: bool = False, thaw: int = 0) -> Recipe:
+        balanced = self.balanced and self._task.schema.target.task is TargetTask.MULTILABEL
+        return replace(super()._recipe(lr, frozen=frozen, thaw=thaw), balanced=balanced)
 
     def _problems(self) -> list[str]:
         if len(set(self.activations)) != len(self.activations):

@@ -45,6 +45,10 @@ class Drafts:
         """Begin the next array."""
         draft = self._drafts(os.getpid())[index]
         self.arrays.append(open_memmap(draft, "w+", np.dtype(np.float16), shape))
+        if hasattr(os, "posix_fallocate"):
+            # Room that is promised only may be missing as it is written: a signal that kills.
+            with draft.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, draft.stat().st_size)
 
     def note(self, rows: int) -> None:
         """Put down that rows up to this one are there, every few seconds."""

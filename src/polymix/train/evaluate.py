@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from polymix.data.batch import RowSource, Source
 from polymix.data.dataset import Dataset
 from polymix.data.sample import Sample, draw_balanced, draw_sample, draw_weighted
-from polymix.data.schema import Schema
+from polymix.data.schema import Schema, Task
 from polymix.errors import GenotypeError, PolymixError
 from polymix.genotype import Genotype
 from polymix.nn.build import build_seeded, fit_seconds, stack_key, versions
@@ -288,10 +288,10 @@ class Evaluator:
                 model.calibrate(known)
             if frozen:
                 model.encoders = torch.nn.ModuleDict()
+        # One that could be stacked is a stack of one: what it learns is the same in any company.
+        stacked = frozen and stack_key(first.genotype, self.schema_for(first.recipe)) is not None
         learner: Learner = (
-            SingleLearner(models[0], frozen, first.recipe.thaw)
-            if len(models) == 1
-            else StackLearner(models, frozen)
+            StackLearner(models) if stacked else SingleLearner(models[0], frozen, first.recipe.thaw)
         )
 
         before = {"cpu": 0.0, "wall": 0.0}
@@ -317,7 +317,7 @@ class Evaluator:
             train=rows,
             val=val,
             targets=targets,
-            objective=Objective(self.dataset.schema),
+            objective=self._objective(first.recipe),
             metric=self.metric,
             recipe=first.recipe,
             fidelity=first.fidelity,
@@ -373,6 +373,14 @@ class Evaluator:
             )
             done.append((trial, state))
         return done
+
+    def _objective(self, recipe: Recipe) -> Objective:
+        """The loss; a balanced recipe weighs rare labels as `--class-weights` does."""
+        dataset = self.dataset
+        target = dataset.schema.target
+        if recipe.balanced and target.task is Task.MULTILABEL and target.weights is None:
+            dataset = dataset.with_balanced_classes()
+        return Objective(dataset.schema)
 
     def banked(self, model: Model) -> BankSource:
         """Batches of what a model's `fuse` reads, from the bank; the model is calibrated."""
@@ -437,9 +445,12 @@ def _shape(genotype: Genotype, schema: Schema) -> Hashable:
     return same, tuple(m.optional for m in schema.modalities)
 
 
+LATER = ("thaw", "refit", "balanced")
+
+
 def _told(recipe: Recipe) -> dict[str, Any]:
     """A recipe as the ledger's key has it: what came later is left out where it is not used."""
-    return {n: v for n, v in asdict(recipe).items() if n not in ("thaw", "refit") or v}
+    return {n: v for n, v in asdict(recipe).items() if n not in LATER or v}
 
 
 @torch.no_grad()

@@ -31,6 +31,12 @@ Progress = Callable[[str, int, int], None]
 Pack = Callable[[Features], Features]
 
 CHUNK = 512
+"""Rows between two notes of how far an extraction is."""
+
+STEP = 32
+"""Rows an encoder sees at once: the maps of more would not fit into memory that is used again, and
+the system would hand out fresh pages, zeroed, for each layer of each step."""
+
 PACKED = 2**30
 """Bytes of packed features that are kept in memory; what is more is packed batch by batch."""
 
@@ -145,15 +151,16 @@ class FeatureBank:
                     self.progress(name, start, len(self._rows))
                 if not len(slots):
                     continue
-                x = source.batch(self._rows[slots]).inputs[name]
-                every = encoder.features(x)  # type: ignore[arg-type]
-                for k, i in enumerate(wanted):
-                    tokens = every[i].x if pool is None else pool(every[i]).x
-                    if len(arrays) <= k:
-                        shape = (len(self._rows), *tokens.shape[1:])
-                        self._check_room(2 * math.prod(shape))
-                        drafts.open(k, shape)
-                    arrays[k][slots] = tokens.to(torch.float16).cpu().numpy()
+                for few in np.split(slots, range(STEP, len(slots), STEP)):
+                    x = source.batch(self._rows[few]).inputs[name]
+                    every = encoder.features(x)  # type: ignore[arg-type]
+                    for k, i in enumerate(wanted):
+                        tokens = every[i].x if pool is None else pool(every[i]).x
+                        if len(arrays) <= k:
+                            shape = (len(self._rows), *tokens.shape[1:])
+                            self._check_room(2 * math.prod(shape))
+                            drafts.open(k, shape)
+                        arrays[k][few] = tokens.to(torch.float16).cpu().numpy()
                 drafts.note(start + len(rows))
             if not arrays:
                 raise DataError(f"no row has modality '{name}': its features cannot be computed")

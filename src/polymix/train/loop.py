@@ -350,7 +350,6 @@ def validate(
         for name, logits in output.unimodal.items():
             unimodal.setdefault(name, []).append(objective.predict(logits).cpu())
         if batch.target is not None:
-            for k in range(learner.size):
-                total[k] += objective.row_losses(output.fused[k], batch.target).sum().cpu()
+            total += objective.row_losses(output.fused, batch.target).sum(-1).cpu()
     together = {name: torch.cat(parts, 1).numpy() for name, parts in unimodal.items()}
     return torch.cat(fused, 1).numpy(), (total / max(len(rows), 1)).numpy(), together
