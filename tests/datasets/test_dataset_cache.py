@@ -34,12 +34,12 @@ def test_the_cache_folder(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_list() -> None:
     assert [entry.name for entry in list_datasets()] == [
-        "demo", "avmnist", "mimic", "mmimdb", "mosi"
+        "demo", "avmnist", "mimic", "mmimdb", "mosi", "mosei", "meld"
     ] == list(DATASETS)  # fmt: skip
-    assert [entry.needs_raw for entry in list_datasets()] == [False, True, True, True, True]
+    assert [entry.needs_raw for entry in list_datasets()] == [False] + [True] * 6
     assert not any(entry.built for entry in list_datasets())
     open_dataset("demo", options=SMALL)
-    assert [entry.built for entry in list_datasets()] == [True, False, False, False, False]
+    assert [entry.built for entry in list_datasets()] == [True] + [False] * 6
     assert all(entry.summary and entry.modalities for entry in list_datasets())
 
 

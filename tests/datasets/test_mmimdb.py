@@ -276,7 +276,11 @@ def test_what_cannot_be_asked_for(films: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("package", "form", "extra"),
-    [("h5py", "features", "mmimdb"), ("PIL", "folder", "image"), ("tokenizers", "folder", "text")],
+    [
+        ("h5py", "features", "mmimdb"),
+        ("PIL", "folder", "image"),
+        ("tokenizers", "folder", "tables"),
+    ],
 )
 def test_without_its_packages(
     package: str, form: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

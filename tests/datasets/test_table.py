@@ -45,7 +45,7 @@ def test_every_kind_of_damage_is_counted_and_every_row_predicted(
 ) -> None:
     path, truth, unlabelled = films
     predictor = Predictor("liked", path=tmp_path / "run")
-    predictor.fit(path, trials=12, options=OPTIONS)
+    predictor.fit(path, trials=12, strategy="mixmas", options=OPTIONS)
     report = json.loads((tmp_path / "run" / "data_report.json").read_text())
     assert counts(report) == dict(truth) | {("liked", "empty"): unlabelled}
     assert len(report["cells"]) == sum(truth.values()) + unlabelled

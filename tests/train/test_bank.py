@@ -285,6 +285,7 @@ from pathlib import Path
 import torch
 from polymix.genotype import Block
 from polymix.nn.build import build_seeded
+from polymix.nn.tokens import Pool
 from polymix.testing import ToyGenotype, toy_dataset
 from polymix.train import drafts, feature_bank
 
@@ -294,7 +295,7 @@ block = Block.of("mlp-mixer", channels=8, token_dim=4, channel_dim=8, blocks=2)
 model = build_seeded(
     ToyGenotype(encoders=(("series", block),), features=(0,)), data.schema, 0
 )
-model.pool = 1
+model.pool = Pool(1)
 done = []
 def tell(name, rows, whole):
     done.append(rows)

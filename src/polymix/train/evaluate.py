@@ -378,7 +378,7 @@ class Evaluator:
         """The loss; a balanced recipe weighs rare labels as `--class-weights` does."""
         dataset = self.dataset
         target = dataset.schema.target
-        if recipe.balanced and target.task is Task.MULTILABEL and target.weights is None:
+        if recipe.balanced and target.task is Task.MULTILABEL and not target.weights:
             dataset = dataset.with_balanced_classes()
         return Objective(dataset.schema)
 

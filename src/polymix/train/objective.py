@@ -87,6 +87,6 @@ class Objective:
             logits = logits / self.temperature
         if self.task is Task.MULTILABEL:
             return torch.sigmoid(logits)
-        if logits.ndim == 2:
+        if logits.ndim == 2 or len(logits) == 1:
             return torch.softmax(logits, -1)
         return torch.softmax(logits.transpose(-1, -2), -2).transpose(-1, -2)
