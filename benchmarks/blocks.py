@@ -20,7 +20,7 @@ from polymix.nn import catalog
 from polymix.nn.build import build_seeded
 from polymix.records import Recipe
 from polymix.space.mix import MixGenotype
-from polymix.train.evaluate import count_cost
+from polymix.train.cost import count_cost
 from polymix.train.loop import make_optimizer, step
 
 from common import report  # isort: skip

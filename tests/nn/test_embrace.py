@@ -9,7 +9,7 @@ from polymix.genotype import Block
 from polymix.nn.build import build, build_seeded, versions
 from polymix.nn.embrace import chances, embrace
 from polymix.space.embrace import EmbraceGenotype
-from polymix.train.evaluate import count_cost
+from polymix.train.cost import count_cost
 
 from .cases import SMALL, rows_of, schema_of
 from .test_mro import PADDED, padded_rows

@@ -14,7 +14,7 @@ from polymix.nn.linear_tokens import LinearTokens
 from polymix.nn.model import load_matching
 from polymix.nn.mro import MROModel, part_flops
 from polymix.space.mro import MROGenotype, MROSpace, paths_of
-from polymix.train.evaluate import count_cost
+from polymix.train.cost import count_cost
 
 from .cases import rows_of, schema_of
 

@@ -40,7 +40,7 @@ from polymix.search.estimate import BACKWARD
 from polymix.search.protocol import Task
 from polymix.space.bm_nas import OPERATIONS, BMNASGenotype, BMNASSpace
 from polymix.space.bm_nas_fixed import late_pairs, with_fusion
-from polymix.train.evaluate import count_fusing
+from polymix.train.cost import count_fusing
 from polymix.train.feed import Feed, FeedTrainer
 from polymix.train.learner import SingleLearner
 from polymix.train.loop import (

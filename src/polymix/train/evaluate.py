@@ -17,7 +17,6 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from polymix.data.batch import RowSource, Source
 from polymix.data.dataset import Dataset
@@ -26,17 +25,18 @@ from polymix.data.schema import Schema, Task
 from polymix.errors import GenotypeError, PolymixError
 from polymix.genotype import Genotype
 from polymix.nn.build import build_seeded, fit_seconds, stack_key, versions
-from polymix.nn.model import Model, Moments, blank, load_matching
+from polymix.nn.model import Model, Moments, load_matching
 from polymix.records import Cost, Fidelity, Proposal, Recipe, Score, Status, Trial
+from polymix.train.cost import cost_key, count_cost, count_fusing
 from polymix.train.feature_bank import BankSource, FeatureBank, Progress
 from polymix.train.learner import Learner, SingleLearner, StackLearner
 from polymix.train.loop import Job, Trainer
 from polymix.train.metrics import Metric
 from polymix.train.moments import moments_of
 from polymix.train.objective import Objective
+from polymix.train.settle import State, settled
 from polymix.train.uncertainty import uncertainty
 
-State = dict[str, Tensor]
 Done = tuple[Trial, State | None]
 
 
@@ -172,7 +172,7 @@ class Evaluator:
             GenotypeError: it cannot be built on this data.
         """
         schema = self.schema_for(recipe or Recipe())
-        where = _shape(genotype, schema)
+        where = cost_key(genotype, schema)
         if where not in self._costs:
             self._costs[where] = count_cost(build_seeded(genotype, schema, 0), schema)
         return self._costs[where]
@@ -186,7 +186,7 @@ class Evaluator:
         if not recipe.frozen:
             return self.cost(genotype, recipe).flops
         schema = self.schema_for(recipe)
-        where = _shape(genotype, schema)
+        where = cost_key(genotype, schema)
         if where not in self._fusing:
             self._fusing[where] = count_fusing(build_seeded(genotype, schema, 0), schema)
         return self._fusing[where]
@@ -361,7 +361,7 @@ class Evaluator:
                 score = Score(best.value, best.loss, best.epoch, unimodal)
             state = best.state if proposal.keep else None
             if state is not None:
-                state = self._settled(models[k], state, source, rows, frozen)
+                state = settled(models[k], state, source, rows, frozen)
             trial = Trial(
                 proposal,
                 key,
@@ -412,38 +412,6 @@ class Evaluator:
         load_matching(model, self.memory.weights(trial.weights))
         return model.eval()
 
-    @torch.no_grad()
-    def _settled(
-        self, model: Model, state: State, source: Source, rows: np.ndarray, frozen: bool
-    ) -> State:
-        """The weights with the absent-tokens that no row trained set to their features' means."""
-        idle = [t for tokens in model.absent.values() for t in tokens if not t.optional]  # type: ignore[attr-defined]
-        if not idle:
-            return state
-        model.load_state_dict(state)
-        model.eval()
-        totals: dict[str, list[Tensor]] = {}
-        counts: dict[str, int] = {}
-        seen = rows[:: max(1, len(rows) // 1024)]
-        for begin in range(0, len(seen), 256):
-            inputs: Any = source.batch(seen[begin : begin + 256]).inputs
-            for name, tokens in (inputs if frozen else model.encode(inputs)).items():
-                pairs = zip(model.absent[name], tokens, strict=True)  # type: ignore[call-overload]
-                told = [absent.told(t.x) for absent, t in pairs]
-                counts[name] = counts.get(name, 0) + len(told[0])
-                sums = [x.sum(0) for x in told]
-                so_far = totals.setdefault(name, [torch.zeros_like(s) for s in sums])
-                totals[name] = [a + b for a, b in zip(so_far, sums, strict=True)]
-        model.settle({n: [s / max(counts[n], 1) for s in sums] for n, sums in totals.items()})
-        return {name: t.detach().clone() for name, t in model.state_dict().items()}
-
-
-def _shape(genotype: Genotype, schema: Schema) -> Hashable:
-    """Equal for genotypes of one cost: models that could be stacked differ in values alone."""
-    key = stack_key(genotype, schema)
-    same = genotype.digest if key is None else (type(genotype), key)
-    return same, tuple(m.optional for m in schema.modalities)
-
 
 LATER = ("thaw", "refit", "balanced")
 
@@ -451,27 +419,3 @@ LATER = ("thaw", "refit", "balanced")
 def _told(recipe: Recipe) -> dict[str, Any]:
     """A recipe as the ledger's key has it: what came later is left out where it is not used."""
     return {n: v for n, v in asdict(recipe).items() if n not in LATER or v}
-
-
-@torch.no_grad()
-def count_cost(model: Model, schema: Schema) -> Cost:
-    """Trainable parameters, or numbers fitted, and FLOPs of one row's forward pass."""
-    model.eval()
-    inputs = {name: blank(schema, name) for name in model.encoders}
-    with FlopCounterMode(display=False) as counter:
-        model(inputs)
-    tensors = model.state_dict().values() if model.fitted else model.parameters()
-    parameters = sum(t.numel() for t in tensors if t.requires_grad or model.fitted)
-    if not parameters:
-        raise GenotypeError("the model has no trainable parameter")
-    return Cost(parameters, int(counter.get_total_flops()) + model.uncounted)
-
-
-@torch.no_grad()
-def count_fusing(model: Model, schema: Schema) -> int:
-    """FLOPs of one row's pass through a model's second half, on features as the bank has them."""
-    model.eval()
-    packed = model.pack(model.native({name: blank(schema, name) for name in model.encoders}))
-    with FlopCounterMode(display=False) as counter:
-        model.fuse(packed, None)
-    return int(counter.get_total_flops())
