@@ -28,17 +28,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from common import report
+from common import report, task_of
 from polymix.data.batch import RowSource
 from polymix.datasets import open_dataset
 from polymix.nn.bm_nas import Standard
 from polymix.nn.tokens import Tokens, flatten_grid
 from polymix.search.bm_nas import BMNAS
-from polymix.search.protocol import Task
 from polymix.store.ledger import Ledger
 from polymix.train.evaluate import Evaluator
 from polymix.train.feed import Feed, FeedTrainer
-from polymix.train.intervals import Referee
 from polymix.train.metrics import METRICS
 
 VGG_19 = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
@@ -106,19 +104,7 @@ def main() -> None:
             horizon=arguments.repeats + 1,
             warmup=0.0,
         )
-        strategy.setup(
-            Task(
-                schema=dataset.schema,
-                rows=len(dataset.split.train),
-                seed=0,
-                metric="accuracy",
-                seconds=None,
-                trials=None,
-                cost=evaluator.cost,
-                difference=Referee(evaluator.metric, evaluator.val_targets).difference,
-                predict=lambda _: 0.0,
-            )
-        )
+        strategy.setup(task_of(evaluator, 0))
         trainer = FeedTrainer(evaluator, 0)
         source = RowSource(dataset, evaluator.device)
         train = Feed(source, dataset.split.train, 0)

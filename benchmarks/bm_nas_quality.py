@@ -19,13 +19,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from common import Lab, lab, last, mean_interval, parser, report
+from common import Lab, lab, last, mean_interval, parser, report, task_of
 from polymix import seeds
 from polymix.data.batch import RowSource
 from polymix.records import Fidelity, Proposal, Role
 from polymix.search.bm_nas import BMNAS
 from polymix.search.mfas import MFAS
-from polymix.search.protocol import AskTell, Strategy, Task
+from polymix.search.protocol import AskTell, Strategy
 from polymix.space.bm_nas import BMNASGenotype
 from polymix.space.bm_nas_fixed import (
     FUSIONS,
@@ -37,7 +37,6 @@ from polymix.space.bm_nas_fixed import (
 )
 from polymix.space.mfas import MFASGenotype
 from polymix.train.feed import Feed, FeedTrainer
-from polymix.train.intervals import Referee
 
 
 def main() -> None:
@@ -106,20 +105,7 @@ def full(proposal: Proposal, bench: Lab, genotype: BMNASGenotype, name: str) -> 
 
 def set_up(bench: Lab, strategy: Strategy, seed: int) -> None:
     """As the driver does, without a limit."""
-    evaluator = bench.evaluator
-    strategy.setup(
-        Task(
-            schema=bench.dataset.schema,
-            rows=len(bench.dataset.split.train),
-            seed=seed,
-            metric=evaluator.metric.name,
-            seconds=None,
-            trials=None,
-            cost=evaluator.cost,
-            difference=Referee(evaluator.metric, evaluator.val_targets).difference,
-            predict=lambda _: 0.0,
-        )
-    )
+    strategy.setup(task_of(bench.evaluator, seed))
 
 
 def ask_all(bench: Lab, strategy: AskTell) -> None:

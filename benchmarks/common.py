@@ -63,23 +63,24 @@ class Lab:
         return trials
 
 
+def task_of(evaluator: Evaluator, seed: int) -> Task:
+    """What a strategy is told, without a budget."""
+    return Task(
+        schema=evaluator.dataset.schema,
+        rows=len(evaluator.dataset.split.train),
+        seed=seed,
+        metric=evaluator.metric.name,
+        seconds=None,
+        trials=None,
+        cost=evaluator.cost,
+        difference=Referee(evaluator.metric, evaluator.val_targets).difference,
+        predict=lambda _: 0.0,
+    )
+
+
 def stages(lab: Lab, strategy: MixMAS, seed: int) -> list[Trial]:
     """Run MixMAS's stages as the driver does, without a clock; `strategy` then knows its winner."""
-    dataset, evaluator = lab.dataset, lab.evaluator
-    referee = Referee(evaluator.metric, dataset.targets[dataset.split.val])
-    strategy.setup(
-        Task(
-            schema=dataset.schema,
-            rows=len(dataset.split.train),
-            seed=seed,
-            metric=evaluator.metric.name,
-            seconds=None,
-            trials=None,
-            cost=evaluator.cost,
-            difference=referee.difference,
-            predict=lambda _: 0.0,
-        )
-    )
+    strategy.setup(task_of(lab.evaluator, seed))
     trials: list[Trial] = []
     while cohort := list(strategy.ask()):
         told = lab.run(cohort)

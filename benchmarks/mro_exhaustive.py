@@ -31,8 +31,7 @@ from polymix.train.feed import Feed, FeedTrainer
 from polymix.train.learner import SingleLearner
 from polymix.train.loop import validate
 
-from common import Lab, lab_on, report  # isort: skip
-from mro_common import task_of  # isort: skip
+from common import Lab, lab_on, report, task_of  # isort: skip
 
 
 def main() -> None:
@@ -56,7 +55,7 @@ def run(arguments: argparse.Namespace, lab: Lab) -> dict[str, Any]:
     """Times and differences."""
     dataset, evaluator = lab.dataset, lab.evaluator
     strategy = MRO(dim=arguments.dim)
-    strategy.setup(task_of(lab, 0))
+    strategy.setup(task_of(lab.evaluator, 0))
     (full,) = [proposal.genotype for proposal in strategy.derive()]
     assert isinstance(full, MROGenotype)
     space, rows = MROSpace(full), getattr(dataset.split, arguments.rows)

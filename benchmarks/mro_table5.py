@@ -47,8 +47,7 @@ from polymix.train.feed import Feed, FeedTrainer
 from polymix.train.intervals import Referee
 from polymix.train.metrics import METRICS
 
-from common import Lab, lab_on, mean_interval, report  # isort: skip
-from mro_common import task_of  # isort: skip
+from common import Lab, lab_on, mean_interval, report, task_of  # isort: skip
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "MRO, p=1": {},
@@ -175,7 +174,7 @@ def searched(
         lr=arguments.lr,
         **options,
     )
-    strategy.setup(task_of(bench, seed))
+    strategy.setup(task_of(bench.evaluator, seed))
     (full,) = [proposal.genotype for proposal in strategy.derive()]
     asked = [strategy.model_dump(mode="json"), seed, versions(full), bench.dataset.fingerprint]
     name = "search " + hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:32]
