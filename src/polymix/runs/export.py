@@ -219,7 +219,11 @@ def _compare(data: bytes, module: Exported, served: Served, rows: Rows) -> float
         present = dataset.present[rows.index] & shown
         masks = {n: np.ascontiguousarray(present[:, served.schema.index(n)]) for n in module.reads}
         ours = served.predict(replace(dataset, present=dataset.present & shown), rows.index)
-        theirs = run_graph(session, arrays, masks)
+        try:
+            theirs = run_graph(session, arrays, masks)
+        except Exception as error:  # the runtime raises classes of its own
+            reason = " ".join(str(error).split())[:200]
+            raise SearchError(f"the ONNX graph does not run on these rows: {reason}") from error
         gap = np.abs(theirs - ours) / np.maximum(1.0, np.abs(ours))
         worst = max(worst, float(gap.max())) if np.isfinite(gap).all() else np.inf
     return worst
