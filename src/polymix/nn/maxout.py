@@ -67,6 +67,6 @@ class Maxout(Encoder):
         found = []
         for i, layer in enumerate(self.layers):
             x = layer(x if i == 0 else self.dropout(x))
-            x = x.unflatten(1, (self.pieces, -1)).amax(1)
+            x = x.reshape(-1, self.pieces, x.shape[1] // self.pieces).amax(1)
             found.append(Tokens(x.unsqueeze(1)))
         return found
