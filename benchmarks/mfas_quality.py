@@ -27,9 +27,9 @@ import torch
 from scipy.stats import spearmanr
 
 from polymix import seeds
+from polymix.data.batch import RowSource
 from polymix.data.split import Split
 from polymix.records import Fidelity, Interval, Proposal, Role, Trial
-from polymix.runs.inference import predict_dataset
 from polymix.search.mfas import MFAS
 from polymix.search.protocol import Task
 
@@ -127,6 +127,21 @@ def by_chance(bench: Lab, strategy: MFAS, seconds: float) -> list[Trial]:
     return trials
 
 
+@torch.no_grad()
+def on_test(bench: Lab, trials: Sequence[Trial], rows: np.ndarray, thawed: bool) -> np.ndarray:
+    """Predicted classes `(K, N)`; backbones that stayed as they were are run once for all."""
+    models = [bench.evaluator.trained(trial) for trial in trials]
+    source = RowSource(bench.dataset, bench.evaluator.device)
+    found = []
+    for start in range(0, len(rows), 32):
+        batch = source.batch(rows[start : start + 32])
+        inputs: Any = batch.inputs
+        shared = None if thawed else models[0].encode(inputs)
+        outputs = [m.fuse(m.encode(inputs) if thawed else shared, batch.present) for m in models]  # type: ignore[arg-type]
+        found.append(torch.stack([o.fused.argmax(1) for o in outputs]).cpu())
+    return torch.cat(found, 1).numpy()
+
+
 def quality(bench: Lab, strategy: MFAS, arguments: Any) -> dict[str, Any]:
     """The search's winner against chance's and against joining the last layers, on test rows."""
     trials = searched(bench, strategy)
@@ -153,18 +168,12 @@ def quality(bench: Lab, strategy: MFAS, arguments: Any) -> dict[str, Any]:
     test = bench.dataset.split.test.open()  # nothing is chosen from here on
     truth = bench.dataset.targets[test]
     correct = {
-        name: [
-            predict_dataset(bench.evaluator.trained(t), bench.dataset, test, torch.device("cpu"))
-            .argmax(1)
-            .__eq__(truth)
-            .mean()
-            for t in of
-        ]
+        name: [float(v) for v in (on_test(bench, of, test, arguments.thaw) == truth).mean(1)]
         for name, of in chosen.items()
     }
     differences = {
         f"search minus {other}": mean_interval(
-            [float(a - b) for a, b in zip(correct["search"], correct[other], strict=True)]
+            [a - b for a, b in zip(correct["search"], correct[other], strict=True)]
         )
         for other in ("random", "last layers")
     }
@@ -173,7 +182,7 @@ def quality(bench: Lab, strategy: MFAS, arguments: Any) -> dict[str, Any]:
         "trials": len(trials),
         "search_cpu_s": spent,
         "random_trials": len(chance),
-        "test_accuracy": {n: mean_interval([float(v) for v in vs]) for n, vs in correct.items()},
+        "test_accuracy": {n: mean_interval(values) for n, values in correct.items()},
         "differences": differences,
         "genotypes": {name: str(of[0].proposal.genotype) for name, of in chosen.items()},
     }
