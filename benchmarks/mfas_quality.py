@@ -40,7 +40,7 @@ LOST = -0.005
 
 def begun(bench: Lab, seed: int, options: dict[str, Any]) -> MFAS:
     """A strategy that has its backbones."""
-    strategy = MFAS(backbones=dict.fromkeys(bench.dataset.schema.names, "lenet"), **options)
+    strategy = MFAS(**options)
     strategy.setup(
         Task(
             schema=bench.dataset.schema,
@@ -205,14 +205,17 @@ def main() -> None:
     options.add_argument("--full-epochs", type=int, default=20)
     options.add_argument("--full-width", type=int, default=256)
     options.add_argument("--backbone-epochs", type=int, default=10)
+    options.add_argument("--backbones", help="an encoder, e.g. lenet; MFAS's own if not given")
     options.add_argument("--thaw", action="store_true", help="train the backbones in full, too")
     options.add_argument("--only", choices=["ranking", "quality"])
     options.add_argument("--epochs", type=int, help="E_train; the default schedule's if not given")
     arguments = options.parse_args()
-    changes = {} if arguments.epochs is None else {"epochs": arguments.epochs}
+    changes: dict[str, Any] = {} if arguments.epochs is None else {"epochs": arguments.epochs}
     result: dict[str, Any] = {"benchmark": "mfas_quality", "rows": arguments.rows}
     with lab(arguments) as bench:
         assert isinstance(bench.dataset.split, Split)
+        if arguments.backbones:
+            changes["backbones"] = dict.fromkeys(bench.dataset.schema.names, arguments.backbones)
         strategy = begun(bench, 0, {"backbone_epochs": arguments.backbone_epochs, **changes})
         if arguments.only != "quality":
             result["ranking"] = ranking(bench, strategy, arguments)

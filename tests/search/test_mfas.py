@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 import pytest
 import torch
 
 from polymix import seeds
+from polymix.data.dataset import Dataset
 from polymix.data.schema import Kind, Modality, Schema, Target, Task
+from polymix.data.split import TEST, TRAIN, VAL
+from polymix.datasets.demo import Demo
 from polymix.errors import UsageError
 from polymix.genotype import Block
-from polymix.records import Status
+from polymix.records import Role, Status
+from polymix.search.bench import Bench, LocalRunner
+from polymix.search.clock import Clock
 from polymix.search.mfas import MFAS
 from polymix.search.surrogate import Surrogate, sample, temperature
 from polymix.space.mfas import MFASGenotype
+from polymix.store.ledger import Ledger
 from polymix.testing import toy_dataset
 from polymix.testing.strategies import Watch, run_strategy
 from polymix.train.evaluate import Evaluator
+from polymix.train.metrics import METRICS
 from search.common import answer, task
 
 IMAGE = Modality(name="image", kind=Kind.IMAGE, shape=(1, 28, 28), dtype="uint8")
@@ -290,6 +299,39 @@ def test_any_number_of_modalities(names, backbones, tmp_path):
         # Heads of their own give each modality's own score.
         finals = [t for t in shipped if t["genotype"].multitask]
         assert {n for n, _ in finals[0]["score"].unimodal} == set(names)
+
+
+def test_demo_with_a_third_modality(tmp_path):
+    """The demo, and of each image the sums of its rows and columns; a tenth of each is absent."""
+    Demo(rows=(100, 40, 10)).build(tmp_path / "demo", None)
+    demo = Dataset.open(tmp_path / "demo")
+    image = np.asarray(demo.arrays["image"], np.float32)[:, 0]
+    sums = Modality(name="sums", kind=Kind.FEATURES, shape=(56,), dtype="float32")
+    modalities = [m.model_copy(update={"optional": True}) for m in (*demo.schema.modalities, sums)]
+    codes = np.full(len(demo), VAL, np.uint8)
+    codes[demo.split.train], codes[demo.split.test.open()] = TRAIN, TEST
+    schema = Schema(modalities=tuple(modalities), target=demo.schema.target)
+    data = Dataset.from_arrays(
+        "three", schema, {**demo.arrays, "sums": np.concatenate([image.sum(1), image.sum(2)], 1)},
+        np.asarray(demo.targets), codes, np.arange(len(demo))[:, None] % 10 != np.arange(3),
+    )  # fmt: skip
+    encoders = {"image": "conv", "audio": "conv", "sums": "maxout"}
+    strategy = begin(MFAS(backbones=encoders, **TINY), schema, rows=100)
+    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
+        evaluator = Evaluator(data, METRICS["accuracy"], ledger, tmp_path / "bank")
+        bench = Bench(
+            evaluator, LocalRunner(evaluator), ledger, Clock(ledger, None), [], lambda _: 0.0
+        )
+        told = []
+        while cohort := strategy.ask():
+            told.append(bench.evaluate(cohort, Role.SEARCH, None))
+            strategy.tell(told[-1])
+        (winner,) = bench.evaluate(strategy.derive(), Role.WINNER, None)
+    assert all(t.status is Status.DONE for t in (*chain(*told), winner))
+    # Four features of the image, five of the sound, two of the sums; and three that were drawn.
+    assert [len(cohort) for cohort in told] == [3, 4 * 5 * 2, 3]
+    assert {name for name, _ in winner.proposal.genotype.backbones} == {"image", "audio", "sums"}
+    assert {name for name, _ in winner.score.unimodal} == {"image", "audio", "sums"}
 
 
 def test_one_feature_a_modality(tmp_path):
