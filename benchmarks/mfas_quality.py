@@ -87,7 +87,7 @@ def ranking(bench: Lab, strategy: MFAS, arguments: Any) -> dict[str, Any]:
         assert asked is not None
         drawn[asked.genotype] = asked
     tried = list(drawn.values())
-    scores = [t.value for t in together(bench, tried)]
+    scores = [last(t) for t in together(bench, tried)]
     results = [
         [last(t) for t in together(bench, [in_full(strategy, p, seed, arguments) for p in tried])]
         for seed in (101, 102)
@@ -153,7 +153,7 @@ def quality(bench: Lab, strategy: MFAS, arguments: Any) -> dict[str, Any]:
         "search": [p.genotype for p in strategy.derive()],
         "random": [
             t.proposal.genotype
-            for t in sorted({t.key: t for t in chance}.values(), key=lambda t: -t.value)[:top]
+            for t in sorted({t.key: t for t in chance}.values(), key=lambda t: -last(t))[:top]
         ],
         "last layers": [plain.genotype],
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -82,7 +83,7 @@ def test_what_is_asked_by_default(played):
     assert lengths == [{1}] + [{2}, {3}, {4}] * 3
     assert strategy.size() == 30 + 30**2 + 30**3 + 30**4
     every = [t.proposal for c in cohorts for t in c]
-    assert all(p.recipe.frozen and p.fidelity.epochs == 2 for p in every)
+    assert all(p.recipe.frozen and p.fidelity.epochs == 6 for p in every)
     assert len(strategy.expected()) == len(every) + 2
 
 
@@ -103,8 +104,8 @@ def test_each_level_unfolds_what_was_drawn_before(played):
             assert {t.proposal.genotype.layers[:-1] for t in longer} <= parents
 
 
-def test_a_cohort_inherits_as_the_weights_stood_at_its_start(played):
-    cohorts = played[2]
+def test_a_cohort_inherits_as_the_weights_stood_at_its_start():
+    _, cohorts = play(begin(MFAS(sharing=True)))
     assert {t.proposal.init for t in cohorts[0]} == {("backbone 0", "backbone 1")}
     expected = [
         ("0.29",),  # W_1 of the last of Γ_1
@@ -122,7 +123,7 @@ def test_a_cohort_inherits_as_the_weights_stood_at_its_start(played):
 
 
 def test_without_sharing_nothing_is_inherited():
-    _, cohorts = play(begin(MFAS(sharing=False, iterations=1)))
+    _, cohorts = play(begin(MFAS(iterations=1)))
     assert {t.proposal.init for c in cohorts for t in c} == {("backbone 0", "backbone 1")}
     assert not any(t.proposal.keep for c in cohorts for t in c)
 
@@ -143,6 +144,16 @@ def test_the_best_are_trained_wide_and_thawed(played):
     assert full.genotype.layers == tried.genotype.layers
     assert (full.genotype.width, full.genotype.multitask) == (256, True)
     assert full.recipe == derived[0].recipe
+
+
+def test_the_last_epoch_is_what_counts():
+    strategy = begin(MFAS(length=1, iterations=1, top=1))
+    strategy.tell([answer(p, 0.7, weights="backbone") for p in strategy.ask()])
+    first, second, *rest = (answer(p, 0.6) for p in strategy.ask())
+    lucky, steady = replace(first, curve=(0.9, 0.65)), replace(second, curve=(0.7, 0.7))
+    strategy.tell([lucky, steady, *rest])
+    (best,) = strategy.derive()
+    assert best.genotype.layers == steady.proposal.genotype.layers
 
 
 def test_the_surrogate_finds_better_ones_than_chance(played):
