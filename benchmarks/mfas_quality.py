@@ -40,7 +40,7 @@ LOST = -0.005
 
 def begun(bench: Lab, seed: int, options: dict[str, Any]) -> MFAS:
     """A strategy that has its backbones."""
-    strategy = MFAS(backbones=dict.fromkeys(bench.dataset.schema.names, "lenet"), **options)
+    strategy = MFAS(**options)
     strategy.setup(
         Task(
             schema=bench.dataset.schema,
@@ -87,7 +87,7 @@ def ranking(bench: Lab, strategy: MFAS, arguments: Any) -> dict[str, Any]:
         assert asked is not None
         drawn[asked.genotype] = asked
     tried = list(drawn.values())
-    scores = [t.value for t in together(bench, tried)]
+    scores = [last(t) for t in together(bench, tried)]
     results = [
         [last(t) for t in together(bench, [in_full(strategy, p, seed, arguments) for p in tried])]
         for seed in (101, 102)
@@ -153,7 +153,7 @@ def quality(bench: Lab, strategy: MFAS, arguments: Any) -> dict[str, Any]:
         "search": [p.genotype for p in strategy.derive()],
         "random": [
             t.proposal.genotype
-            for t in sorted({t.key: t for t in chance}.values(), key=lambda t: -t.value)[:top]
+            for t in sorted({t.key: t for t in chance}.values(), key=lambda t: -last(t))[:top]
         ],
         "last layers": [plain.genotype],
     }
@@ -205,14 +205,17 @@ def main() -> None:
     options.add_argument("--full-epochs", type=int, default=20)
     options.add_argument("--full-width", type=int, default=256)
     options.add_argument("--backbone-epochs", type=int, default=10)
+    options.add_argument("--backbones", help="an encoder, e.g. lenet; MFAS's own if not given")
     options.add_argument("--thaw", action="store_true", help="train the backbones in full, too")
     options.add_argument("--only", choices=["ranking", "quality"])
     options.add_argument("--epochs", type=int, help="E_train; the default schedule's if not given")
     arguments = options.parse_args()
-    changes = {} if arguments.epochs is None else {"epochs": arguments.epochs}
+    changes: dict[str, Any] = {} if arguments.epochs is None else {"epochs": arguments.epochs}
     result: dict[str, Any] = {"benchmark": "mfas_quality", "rows": arguments.rows}
     with lab(arguments) as bench:
         assert isinstance(bench.dataset.split, Split)
+        if arguments.backbones:
+            changes["backbones"] = dict.fromkeys(bench.dataset.schema.names, arguments.backbones)
         strategy = begun(bench, 0, {"backbone_epochs": arguments.backbone_epochs, **changes})
         if arguments.only != "quality":
             result["ranking"] = ranking(bench, strategy, arguments)

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import chain
+
 import numpy as np
 import pytest
 import torch
 
 from polymix import seeds
+from polymix.data.dataset import Dataset
 from polymix.data.schema import Kind, Modality, Schema, Target, Task
+from polymix.data.split import TEST, TRAIN, VAL
+from polymix.datasets.demo import Demo
 from polymix.errors import UsageError
 from polymix.genotype import Block
-from polymix.records import Status
+from polymix.records import Role, Status
+from polymix.search.bench import Bench, LocalRunner
+from polymix.search.clock import Clock
 from polymix.search.mfas import MFAS
 from polymix.search.surrogate import Surrogate, sample, temperature
 from polymix.space.mfas import MFASGenotype
+from polymix.store.ledger import Ledger
 from polymix.testing import toy_dataset
 from polymix.testing.strategies import Watch, run_strategy
 from polymix.train.evaluate import Evaluator
+from polymix.train.metrics import METRICS
 from search.common import answer, task
 
 IMAGE = Modality(name="image", kind=Kind.IMAGE, shape=(1, 28, 28), dtype="uint8")
@@ -73,7 +83,7 @@ def test_what_is_asked_by_default(played):
     assert lengths == [{1}] + [{2}, {3}, {4}] * 3
     assert strategy.size() == 30 + 30**2 + 30**3 + 30**4
     every = [t.proposal for c in cohorts for t in c]
-    assert all(p.recipe.frozen and p.fidelity.epochs == 2 for p in every)
+    assert all(p.recipe.frozen and p.fidelity.epochs == 6 for p in every)
     assert len(strategy.expected()) == len(every) + 2
 
 
@@ -94,8 +104,8 @@ def test_each_level_unfolds_what_was_drawn_before(played):
             assert {t.proposal.genotype.layers[:-1] for t in longer} <= parents
 
 
-def test_a_cohort_inherits_as_the_weights_stood_at_its_start(played):
-    cohorts = played[2]
+def test_a_cohort_inherits_as_the_weights_stood_at_its_start():
+    _, cohorts = play(begin(MFAS(sharing=True)))
     assert {t.proposal.init for t in cohorts[0]} == {("backbone 0", "backbone 1")}
     expected = [
         ("0.29",),  # W_1 of the last of Γ_1
@@ -113,7 +123,7 @@ def test_a_cohort_inherits_as_the_weights_stood_at_its_start(played):
 
 
 def test_without_sharing_nothing_is_inherited():
-    _, cohorts = play(begin(MFAS(sharing=False, iterations=1)))
+    _, cohorts = play(begin(MFAS(iterations=1)))
     assert {t.proposal.init for c in cohorts for t in c} == {("backbone 0", "backbone 1")}
     assert not any(t.proposal.keep for c in cohorts for t in c)
 
@@ -134,6 +144,16 @@ def test_the_best_are_trained_wide_and_thawed(played):
     assert full.genotype.layers == tried.genotype.layers
     assert (full.genotype.width, full.genotype.multitask) == (256, True)
     assert full.recipe == derived[0].recipe
+
+
+def test_the_last_epoch_is_what_counts():
+    strategy = begin(MFAS(length=1, iterations=1, top=1))
+    strategy.tell([answer(p, 0.7, weights="backbone") for p in strategy.ask()])
+    first, second, *rest = (answer(p, 0.6) for p in strategy.ask())
+    lucky, steady = replace(first, curve=(0.9, 0.65)), replace(second, curve=(0.7, 0.7))
+    strategy.tell([lucky, steady, *rest])
+    (best,) = strategy.derive()
+    assert best.genotype.layers == steady.proposal.genotype.layers
 
 
 def test_the_surrogate_finds_better_ones_than_chance(played):
@@ -290,6 +310,39 @@ def test_any_number_of_modalities(names, backbones, tmp_path):
         # Heads of their own give each modality's own score.
         finals = [t for t in shipped if t["genotype"].multitask]
         assert {n for n, _ in finals[0]["score"].unimodal} == set(names)
+
+
+def test_demo_with_a_third_modality(tmp_path):
+    """The demo, and of each image the sums of its rows and columns; a tenth of each is absent."""
+    Demo(rows=(100, 40, 10)).build(tmp_path / "demo", None)
+    demo = Dataset.open(tmp_path / "demo")
+    image = np.asarray(demo.arrays["image"], np.float32)[:, 0]
+    sums = Modality(name="sums", kind=Kind.FEATURES, shape=(56,), dtype="float32")
+    modalities = [m.model_copy(update={"optional": True}) for m in (*demo.schema.modalities, sums)]
+    codes = np.full(len(demo), VAL, np.uint8)
+    codes[demo.split.train], codes[demo.split.test.open()] = TRAIN, TEST
+    schema = Schema(modalities=tuple(modalities), target=demo.schema.target)
+    data = Dataset.from_arrays(
+        "three", schema, {**demo.arrays, "sums": np.concatenate([image.sum(1), image.sum(2)], 1)},
+        np.asarray(demo.targets), codes, np.arange(len(demo))[:, None] % 10 != np.arange(3),
+    )  # fmt: skip
+    encoders = {"image": "conv", "audio": "conv", "sums": "maxout"}
+    strategy = begin(MFAS(backbones=encoders, **TINY), schema, rows=100)
+    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
+        evaluator = Evaluator(data, METRICS["accuracy"], ledger, tmp_path / "bank")
+        bench = Bench(
+            evaluator, LocalRunner(evaluator), ledger, Clock(ledger, None), [], lambda _: 0.0
+        )
+        told = []
+        while cohort := strategy.ask():
+            told.append(bench.evaluate(cohort, Role.SEARCH, None))
+            strategy.tell(told[-1])
+        (winner,) = bench.evaluate(strategy.derive(), Role.WINNER, None)
+    assert all(t.status is Status.DONE for t in (*chain(*told), winner))
+    # Four features of the image, five of the sound, two of the sums; and three that were drawn.
+    assert [len(cohort) for cohort in told] == [3, 4 * 5 * 2, 3]
+    assert {name for name, _ in winner.proposal.genotype.backbones} == {"image", "audio", "sums"}
+    assert {name for name, _ in winner.score.unimodal} == {"image", "audio", "sums"}
 
 
 def test_one_feature_a_modality(tmp_path):
