@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ FILES = {
     ColumnType.TIMESERIES: series.SUFFIXES,
 }
 ID_NAMES = ("id", "uid", "uuid", "guid", "index", "row", "rowid", "key", "unnamed: 0", "column_0")
+GROUP_TYPES = (ColumnType.TIMESERIES, ColumnType.FEATURES, ColumnType.IGNORE, ColumnType.NUMERICAL)
 LONG = 4
 """Words that a text has at least, on average."""
 
@@ -63,7 +64,7 @@ def infer_columns(
         UsageError: a given column or type is unknown, or is reserved; all problems at once.
     """
     free = [c for c in table.columns if c not in reserved]
-    types = _given(table, reserved, given or {}, series.column_groups(free))
+    types = _given(table, reserved, given or {})
     groups = _groups(table, [c for c in free if c not in types], types)
     notes = []
     for column in table.columns:
@@ -82,32 +83,41 @@ def infer_columns(
     return Columns(tuple(notes), groups)
 
 
-def _given(
-    table: Table, reserved: Mapping[str, str], given: Mapping[str, str],
-    groups: Mapping[str, object],
-) -> dict[str, ColumnType]:  # fmt: skip
+def type_problems(
+    table: Table, given: Mapping[str, str], left_out: Collection[str] = ()
+) -> list[str]:
+    """What is wrong with types that were given, by column or group: a sentence for each.
+
+    Args:
+        table: whose columns they are.
+        given: the types.
+        left_out: columns that are no inputs, and make no groups.
+    """
+    groups = series.column_groups([c for c in table.columns if c not in left_out])
     names = [*table.columns, *(g for g in groups if g not in table.columns)]
-    problems, found = [], {}
+    problems = []
     for column, wanted in given.items():
         if column not in names:
             problems.append(f"column types: no column '{column}': {did_you_mean(column, names)}")
-        elif column in reserved:
-            problems.append(f"column types: '{column}' is {reserved[column]}")
-        elif wanted not in list(ColumnType):
+        if wanted not in list(ColumnType):
             hint = did_you_mean(str(wanted), list(ColumnType))
             problems.append(f"column types: '{column}': no type {str(wanted)!r}: {hint}")
-        elif column not in table.columns and wanted not in (
-            ColumnType.TIMESERIES, ColumnType.FEATURES, ColumnType.IGNORE, ColumnType.NUMERICAL
-        ):  # fmt: skip
+        elif column in groups and column not in table.columns and wanted not in GROUP_TYPES:
             problems.append(
                 f"column types: '{column}' is a group of columns: it can be timeseries, features, "
                 f"numerical or ignore, but got {wanted}"
             )
-        else:
-            found[column] = ColumnType(wanted)
+    return problems
+
+
+def _given(
+    table: Table, reserved: Mapping[str, str], given: Mapping[str, str]
+) -> dict[str, ColumnType]:
+    problems = type_problems(table, given, reserved)
+    problems += [f"column types: '{c}' is {reserved[c]}" for c in given if c in reserved]
     if problems:
         raise UsageError(problems)
-    return found
+    return {column: ColumnType(wanted) for column, wanted in given.items()}
 
 
 def _groups(
