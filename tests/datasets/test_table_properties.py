@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from polymix.cli import run
 from polymix.data.batch import new_rows
 from polymix.data.cells import array_of, is_missing, labels_of, number_of, text_of
 from polymix.data.recipe import ColumnType
@@ -110,11 +112,14 @@ def tables(draw: st.DrawFn) -> pd.DataFrame:
     return pd.DataFrame(made)
 
 
-@settings(
-    max_examples=200, deadline=None, derandomize=True,
+FINDS = dict[str, Any](
+    deadline=None, derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow,
                            HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )  # fmt: skip
+
+
+@settings(max_examples=200, **FINDS)
 @given(frame=tables(), form=st.sampled_from(["frame", "csv", "jsonl"]), split=st.booleans())
 def test_read_and_run_or_refused(
     frame: pd.DataFrame, form: str, split: bool, folder: Path, tmp_path: Path,
@@ -154,6 +159,61 @@ def test_read_and_run_or_refused(
         out = model(batch.inputs, batch.present).fused
     assert out.shape == (len(frame), dataset.schema.target.outputs)
     assert bool(torch.isfinite(out).all())
+
+
+def search_or_refusal(
+    frame: pd.DataFrame, ensemble: bool, folder: Path, tmp_path: Path, capsys: Any
+) -> None:
+    """A whole search by the command, and each command after it; or one clear refusal."""
+    capsys.readouterr()
+    with tempfile.TemporaryDirectory(dir=tmp_path) as scratch:
+        table, runs = folder / f"{Path(scratch).name}.csv", Path(scratch) / "run"
+        # Tables as they are met: enough rows for three sides.
+        whole = pd.concat([frame] * 3, ignore_index=True)
+        whole.to_csv(table, index=False, encoding="utf-8", errors="replace")
+        status = run([
+            "search", str(table), "--target", "y", "--trials", "3", "--run-dir", str(runs),
+            "-o", "epochs=1", "-o", "full_epochs=1", "-o", "encoders=[mlp]",
+            *(["--ensemble"] if ensemble else []),
+        ])  # fmt: skip
+        told = capsys.readouterr().err
+        assert "Traceback" not in told
+        if status != 0:
+            assert status == 2
+            assert "error: " in told
+            assert not runs.exists()
+            return
+        to = Path(scratch) / "p.csv"
+        assert run(["predict", str(runs), str(table), "--out", str(to)]) == 0
+        said = pd.read_csv(to, dtype=str, keep_default_na=False)
+        assert len(said) == len(whole)
+        report = json.loads((runs / "data_report.json").read_text())
+        assert report["rows"]["read"] == len(whole)
+        for command in ("leaderboard", "evaluate", "explain", "robustness", "resume"):
+            capsys.readouterr()
+            status = run([command, str(runs), *(["--json"] if command == "evaluate" else [])])
+            assert status == 0 or (status == 2 and "error: " in capsys.readouterr().err), command
+
+
+@settings(max_examples=10, **FINDS)
+@given(frame=tables(), ensemble=st.booleans())
+def test_whole_searches(
+    frame: pd.DataFrame, ensemble: bool, folder: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("POLYMIX_CACHE", str(tmp_path / "cache"))
+    search_or_refusal(frame, ensemble, folder, tmp_path, capsys)
+
+
+@pytest.mark.slow
+@settings(max_examples=200, **FINDS)
+@given(frame=tables(), ensemble=st.booleans())
+def test_many_whole_searches(
+    frame: pd.DataFrame, ensemble: bool, folder: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("POLYMIX_CACHE", str(tmp_path / "cache"))
+    search_or_refusal(frame, ensemble, folder, tmp_path, capsys)
 
 
 @given(st.one_of(st.text(), st.floats(), st.integers(), st.booleans(), st.none(), st.binary(),

@@ -23,6 +23,9 @@ FILES = {
     ColumnType.TIMESERIES: series.SUFFIXES,
 }
 ID_NAMES = ("id", "uid", "uuid", "guid", "index", "row", "rowid", "key", "unnamed: 0", "column_0")
+ORDERED, ORDERED_ROWS, MOST_LOOKED_AT = 0.4, 50, 2000
+"""Steps of a series correlate with those next to them by so much at least, if so many rows tell."""
+
 GROUP_TYPES = (ColumnType.TIMESERIES, ColumnType.FEATURES, ColumnType.IGNORE, ColumnType.NUMERICAL)
 LONG = 4
 """Words that a text has at least, on average."""
@@ -66,15 +69,17 @@ def infer_columns(
     free = [c for c in table.columns if c not in reserved]
     types = _given(table, reserved, given or {})
     groups = _groups(table, [c for c in free if c not in types], types)
-    notes = []
+    notes, kinds = [], dict[str, tuple[ColumnType, str]]()
     for column in table.columns:
         cells = [cell for cell in table[column] if cell is not None]
         group = next((g for g, (members, _) in groups.items() if column in members), None)
         if column in reserved:
             kind, reason = ColumnType.IGNORE, reserved[column]
         elif group is not None:
-            kind = types.get(group, ColumnType.TIMESERIES)
-            reason = f"one of the {len(groups[group][0])} columns of group '{group}'"
+            if group not in kinds:
+                kinds[group] = infer_group(table, *groups[group], types.get(group))
+            kind, why = kinds[group]
+            reason = f"one of the {len(groups[group][0])} columns of group '{group}'{why}"
         elif column in types:
             kind, reason = types[column], "you said so"
         else:
@@ -143,6 +148,30 @@ def _share(cells: Sequence[Any] | np.ndarray, fits: Any) -> float:
     """Of the cells that are not empty, how many fit."""
     there = [c for c in cells if c is not None]
     return sum(map(fits, there)) / len(there) if there else 0.0
+
+
+def infer_group(
+    table: Table, members: Sequence[str], channels: int, given: ColumnType | None = None
+) -> tuple[ColumnType, str]:
+    """What a group of columns is, and why.
+
+    Args:
+        table: to look at.
+        members: the columns, in order.
+        channels: a step.
+        given: what it is said to be.
+    """
+    if given is not None:
+        return given, ", as you said"
+    if len(table) < ORDERED_ROWS:
+        return ColumnType.TIMESERIES, ""
+    some = slice(0, MOST_LOOKED_AT)
+    values = np.array([[number_of(c) for c in table[member][some]] for member in members])
+    values = np.where(np.abs(values) < series.LARGEST, values, np.nan)
+    like = series.likeness(values.T.reshape(values.shape[1], -1, channels))
+    if like >= ORDERED:
+        return ColumnType.TIMESERIES, ""
+    return ColumnType.FEATURES, f", which have no order: neighbours correlate by {like:.2f}"
 
 
 def infer_column(column: str, cells: Sequence[Any], rows: int) -> tuple[ColumnType, str]:
