@@ -210,7 +210,7 @@ def show_board(console: Console, board: dict[str, Any]) -> None:
 
 def show_evaluation(console: Console, result: dict[str, Any]) -> None:
     """The test scores of the model, and of every finalist."""
-    table = Table(title=f"The model on {result['n']} {result['split']} rows")
+    table = Table(title=f"The model on {_rows({'of': result['n'], **result})}")
     for name in ("metric", "value", "95% interval"):
         table.add_column(name, justify="left" if name == "metric" else "right")
     for name, value in result["metrics"].items():

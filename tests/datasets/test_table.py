@@ -66,11 +66,10 @@ def test_every_kind_of_damage_is_counted_and_every_row_predicted(
     assert report["absent"] == {
         "photo": 30, "sound": 30, "review": 5, "curve": 15, "tabular": 0,
     }  # fmt: skip
-    recipe = TableRecipe.load(tmp_path / "run" / "table.json")
-    rows = read_rows(path, recipe, jobs=1)
-    by_name = dict(zip(recipe.row_schema.names, rows.present.T, strict=True))
-    chances = predictor.predict_proba(rows.arrays, by_name)
-    assert chances.shape == (300, 2)
+    predictions = predictor.predictions(path)
+    assert list(predictions) == ["liked", "p(no)", "p(yes)"]
+    assert len(predictions) == 300
+    chances = predictions[["p(no)", "p(yes)"]].to_numpy()
     assert np.isfinite(chances).all()
     np.testing.assert_allclose(chances.sum(1), 1, atol=1e-5)
 
@@ -220,6 +219,12 @@ def test_what_cannot_be_asked_of_a_table() -> None:
     with pytest.raises(UsageError, match="did you mean 'who'") as error:
         open_table_dataset(frame, TableOptions(target="z", group="whom", time="day"))
     assert len(error.value.problems) == 3
+    with pytest.raises(UsageError) as error:
+        open_table_dataset(
+            frame,
+            TableOptions(target="y", group="whom", types={"aa": "text", "b": "number", "y": "x"}),
+        )
+    assert len(error.value.problems) == 4
     with pytest.raises(UsageError, match="no type 'texts': did you mean 'text'"):
         open_table_dataset(frame, TableOptions(target="y", types={"a": "texts"}))
     with pytest.raises(UsageError, match="holds 'p0'"):

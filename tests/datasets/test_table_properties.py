@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from polymix.cli import run
 from polymix.data.batch import new_rows
 from polymix.data.cells import array_of, is_missing, labels_of, number_of, text_of
 from polymix.data.recipe import ColumnType
@@ -110,11 +112,14 @@ def tables(draw: st.DrawFn) -> pd.DataFrame:
     return pd.DataFrame(made)
 
 
-@settings(
-    max_examples=200, deadline=None, derandomize=True,
+FINDS = dict[str, Any](
+    deadline=None, derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow,
                            HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )  # fmt: skip
+
+
+@settings(max_examples=200, **FINDS)
 @given(frame=tables(), form=st.sampled_from(["frame", "csv", "jsonl"]), split=st.booleans())
 def test_read_and_run_or_refused(
     frame: pd.DataFrame, form: str, split: bool, folder: Path, tmp_path: Path,
@@ -154,6 +159,93 @@ def test_read_and_run_or_refused(
         out = model(batch.inputs, batch.present).fused
     assert out.shape == (len(frame), dataset.schema.target.outputs)
     assert bool(torch.isfinite(out).all())
+
+
+def random_table(rng: np.random.Generator) -> pd.DataFrame:
+    """A table of 12 to 60 rows, one in eight of whose cells is damaged."""
+    rows = int(rng.integers(12, 61))
+    words = ["sea", "sun", "Über", "12", "x.y", "日本", "rain", "wind"]
+    makers: dict[str, Callable[[], Any]] = {
+        **{kind: lambda names=names: str(rng.choice(names)) for kind, names in FILES.items()},
+        "text": lambda: " ".join(rng.choice(words, 6)),
+        "number": lambda: float(rng.normal(0, 10.0 ** rng.integers(-3, 6))),
+        "category": lambda: str(rng.choice(["red", "green", "blue", "1"])),
+        "date": lambda: f"20{rng.integers(10, 24)}-0{rng.integers(1, 10)}-1{rng.integers(0, 10)}",
+        "cell": lambda: json.dumps(rng.normal(size=rng.integers(1, 5)).tolist()),
+    }
+    labels: list[Callable[[], Any]] = [
+        lambda: str(rng.choice(["yes", "no"])), lambda: str(rng.choice(["u", "v", "w"])),
+        lambda: "|".join(rng.permutation(["a", "b", "c"])[: rng.integers(1, 3)]),
+        lambda: float(rng.normal()),
+    ]  # fmt: skip
+    kinds = rng.choice(sorted(makers), rng.integers(1, 6))
+    columns = {f"{kind}{chr(97 + i)}": makers[kind] for i, kind in enumerate(kinds)}
+    columns["y"] = labels[rng.integers(len(labels))]
+    odd = [cell for cell in ODD if not isinstance(cell, str) or "\0" not in cell]
+    return pd.DataFrame({
+        name: pd.Series(
+            [odd[rng.integers(len(odd))] if rng.random() < 0.125 and (name != "y" or rng.random()
+             < 0.2) else make() for _ in range(rows)], dtype=object)
+        for name, make in columns.items()
+    })  # fmt: skip
+
+
+def search_or_refusal(seed: int, folder: Path, scratch: Path, capsys: Any) -> bool:
+    """A whole search by the command, and the commands after it; or one clear refusal.
+
+    Returns:
+        Whether there was a search.
+    """
+    rng = np.random.default_rng(seed)
+    frame = random_table(rng)
+    table, runs, to = folder / f"whole{seed}.csv", scratch / str(seed), scratch / f"{seed}.csv"
+    frame.to_csv(table, index=False, encoding="utf-8", errors="replace")
+
+    def tried(*arguments: str) -> bool:
+        capsys.readouterr()
+        status = run(list(arguments))
+        said = capsys.readouterr().err
+        assert status in (0, 2), (seed, arguments)
+        assert status == 0 or "error: " in said, (seed, arguments)
+        return status == 0
+
+    if not tried(
+        "search", str(table), "--target", "y", "--trials", "3", "--run-dir", str(runs), "-o",
+        "epochs=1", "-o", "full_epochs=1", "-o", "encoders=[mlp]",
+        *(["--ensemble"] if seed % 2 else []),
+    ):  # fmt: skip
+        assert not runs.exists()
+        return False
+    assert json.loads((runs / "data_report.json").read_text())["rows"]["read"] == len(frame)
+    assert tried("predict", str(runs), str(table), "--out", str(to))
+    said = pd.read_csv(to, dtype=str, keep_default_na=False)
+    assert len(said) == len(frame)
+    chances = said.iloc[:, 1:].to_numpy(float)
+    assert np.isfinite(chances).all()
+    assert tried("leaderboard", str(runs))
+    assert tried("explain", str(runs), "--rows", "20")
+    tried("evaluate", str(runs))  # a few rows may leave none to test
+    tried("robustness", str(runs), str(table), "--rows", "9")
+    return True
+
+
+def test_whole_searches(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("POLYMIX_CACHE", str(tmp_path / "cache"))
+    assert sum(search_or_refusal(seed, folder, tmp_path, capsys) for seed in range(10)) >= 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(10, 210, 10))
+def test_many_whole_searches(
+    first: int, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("POLYMIX_CACHE", str(tmp_path / "cache"))
+    seeds = range(first, first + 10)
+    assert sum(search_or_refusal(seed, folder, tmp_path, capsys) for seed in seeds) >= 5
 
 
 @given(st.one_of(st.text(), st.floats(), st.integers(), st.booleans(), st.none(), st.binary(),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cli_support import TINY, synthetic
 from polymix import Predictor
 from polymix.data.schema import Task
+from polymix.data.split import SealedRows, Split
 from polymix.errors import DataError, UsageError
 from polymix.genotype import Block
 from polymix.runs.explain import sampled_shares, shapley_shares
@@ -120,3 +124,26 @@ def test_rows_of_ones_own(tmp_path):
     assert predictor.robustness(other)["n"] == 4
     assert len(predictor.predictions(other)) == 30
     assert not np.array_equal(predictor.predict_proba(other)[0], predictor.predict_proba(other)[1])
+
+
+@pytest.mark.parametrize("task", [Task.BINARY, Task.MULTILABEL])
+def test_what_fusion_gained_on_rows_that_are_not_the_runs(task, tmp_path):
+    data = synthetic(task)
+    predictor = Predictor(path=tmp_path / "run").fit(data, options=TINY, strategy="mixmas")
+    own, other = predictor.explain(data), predictor.explain(replace(data, fingerprint="other"))
+    assert (own["split"], own["n"], other["split"]) == ("validation", 30, "given")
+    for found in (own, other):
+        gain = found["score"]["value"] - found["fusion"]["score"]["value"]
+        assert found["fusion"]["gain"]["value"] == pytest.approx(gain, abs=1e-9)
+        assert found["fusion"]["modality"] in ("picture", "table")
+    # What was decided on validation rows is what is said of the same rows as anybody's.
+    val = data.split.val
+    nobody = np.zeros(0, np.int64)
+    same = replace(
+        data, fingerprint="other", present=data.present[val], targets=data.targets[val],
+        arrays={name: array[val] for name, array in data.arrays.items()},
+        split=Split(nobody, nobody, SealedRows(np.arange(len(val)))),
+    )  # fmt: skip
+    again = predictor.explain(same)
+    assert again["n"] == own["n"]
+    assert again["fusion"]["score"]["value"] == pytest.approx(own["fusion"]["score"]["value"])

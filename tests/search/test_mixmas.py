@@ -57,9 +57,10 @@ def test_stages(schema):
         {"encoders"}, {"fusion function"}, {"fusion network"}
     ]  # fmt: skip
     encoders, functions, networks = stages
-    # A table takes the MLP alone.
+    # The modalities take turns, and a table takes the MLP alone.
     assert names(encoders) == [
-        *(("image", n) for n in NAMES), *(("series", n) for n in NAMES), ("table", "mlp")
+        ("image", NAMES[0]), ("series", NAMES[0]), ("table", "mlp"),
+        *((modality, name) for name in NAMES[1:] for modality in ("image", "series")),
     ]  # fmt: skip
     assert [p.genotype.fusion for p in functions] == ["concat", "mean", "max"]
     assert all(p.genotype.network is None for p in functions)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,10 @@ FILES = {
     ColumnType.TIMESERIES: series.SUFFIXES,
 }
 ID_NAMES = ("id", "uid", "uuid", "guid", "index", "row", "rowid", "key", "unnamed: 0", "column_0")
+ORDERED, ORDERED_ROWS, MOST_LOOKED_AT = 0.4, 50, 2000
+"""Steps of a series correlate with those next to them by so much at least, if so many rows tell."""
+
+GROUP_TYPES = (ColumnType.TIMESERIES, ColumnType.FEATURES, ColumnType.IGNORE, ColumnType.NUMERICAL)
 LONG = 4
 """Words that a text has at least, on average."""
 
@@ -63,17 +67,19 @@ def infer_columns(
         UsageError: a given column or type is unknown, or is reserved; all problems at once.
     """
     free = [c for c in table.columns if c not in reserved]
-    types = _given(table, reserved, given or {}, series.column_groups(free))
+    types = _given(table, reserved, given or {})
     groups = _groups(table, [c for c in free if c not in types], types)
-    notes = []
+    notes, kinds = [], dict[str, tuple[ColumnType, str]]()
     for column in table.columns:
         cells = [cell for cell in table[column] if cell is not None]
         group = next((g for g, (members, _) in groups.items() if column in members), None)
         if column in reserved:
             kind, reason = ColumnType.IGNORE, reserved[column]
         elif group is not None:
-            kind = types.get(group, ColumnType.TIMESERIES)
-            reason = f"one of the {len(groups[group][0])} columns of group '{group}'"
+            if group not in kinds:
+                kinds[group] = infer_group(table, *groups[group], types.get(group))
+            kind, why = kinds[group]
+            reason = f"one of the {len(groups[group][0])} columns of group '{group}'{why}"
         elif column in types:
             kind, reason = types[column], "you said so"
         else:
@@ -82,32 +88,41 @@ def infer_columns(
     return Columns(tuple(notes), groups)
 
 
-def _given(
-    table: Table, reserved: Mapping[str, str], given: Mapping[str, str],
-    groups: Mapping[str, object],
-) -> dict[str, ColumnType]:  # fmt: skip
+def type_problems(
+    table: Table, given: Mapping[str, str], left_out: Collection[str] = ()
+) -> list[str]:
+    """What is wrong with types that were given, by column or group: a sentence for each.
+
+    Args:
+        table: whose columns they are.
+        given: the types.
+        left_out: columns that are no inputs, and make no groups.
+    """
+    groups = series.column_groups([c for c in table.columns if c not in left_out])
     names = [*table.columns, *(g for g in groups if g not in table.columns)]
-    problems, found = [], {}
+    problems = []
     for column, wanted in given.items():
         if column not in names:
             problems.append(f"column types: no column '{column}': {did_you_mean(column, names)}")
-        elif column in reserved:
-            problems.append(f"column types: '{column}' is {reserved[column]}")
-        elif wanted not in list(ColumnType):
+        if wanted not in list(ColumnType):
             hint = did_you_mean(str(wanted), list(ColumnType))
             problems.append(f"column types: '{column}': no type {str(wanted)!r}: {hint}")
-        elif column not in table.columns and wanted not in (
-            ColumnType.TIMESERIES, ColumnType.FEATURES, ColumnType.IGNORE, ColumnType.NUMERICAL
-        ):  # fmt: skip
+        elif column in groups and column not in table.columns and wanted not in GROUP_TYPES:
             problems.append(
                 f"column types: '{column}' is a group of columns: it can be timeseries, features, "
                 f"numerical or ignore, but got {wanted}"
             )
-        else:
-            found[column] = ColumnType(wanted)
+    return problems
+
+
+def _given(
+    table: Table, reserved: Mapping[str, str], given: Mapping[str, str]
+) -> dict[str, ColumnType]:
+    problems = type_problems(table, given, reserved)
+    problems += [f"column types: '{c}' is {reserved[c]}" for c in given if c in reserved]
     if problems:
         raise UsageError(problems)
-    return found
+    return {column: ColumnType(wanted) for column, wanted in given.items()}
 
 
 def _groups(
@@ -133,6 +148,30 @@ def _share(cells: Sequence[Any] | np.ndarray, fits: Any) -> float:
     """Of the cells that are not empty, how many fit."""
     there = [c for c in cells if c is not None]
     return sum(map(fits, there)) / len(there) if there else 0.0
+
+
+def infer_group(
+    table: Table, members: Sequence[str], channels: int, given: ColumnType | None = None
+) -> tuple[ColumnType, str]:
+    """What a group of columns is, and why.
+
+    Args:
+        table: to look at.
+        members: the columns, in order.
+        channels: a step.
+        given: what it is said to be.
+    """
+    if given is not None:
+        return given, ", as you said"
+    if len(table) < ORDERED_ROWS:
+        return ColumnType.TIMESERIES, ""
+    some = slice(0, MOST_LOOKED_AT)
+    values = np.array([[number_of(c) for c in table[member][some]] for member in members])
+    values = np.where(np.abs(values) < series.LARGEST, values, np.nan)
+    like = series.likeness(values.T.reshape(values.shape[1], -1, channels))
+    if like >= ORDERED:
+        return ColumnType.TIMESERIES, ""
+    return ColumnType.FEATURES, f", which have no order: neighbours correlate by {like:.2f}"
 
 
 def infer_column(column: str, cells: Sequence[Any], rows: int) -> tuple[ColumnType, str]:

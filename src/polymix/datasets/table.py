@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from polymix.data.cells import text_of
 from polymix.data.dataset import Dataset, DatasetWriter
 from polymix.data.fit_recipe import fit_recipe
-from polymix.data.infer import Columns, infer_columns
+from polymix.data.infer import Columns, infer_columns, type_problems
 from polymix.data.infer_target import infer_target
 from polymix.data.recipe import ColumnType, TableRecipe, TargetRecipe
 from polymix.data.schema import Task
@@ -213,14 +213,15 @@ def plan_table(source: str | Path | pd.DataFrame, options: TableOptions) -> Tabl
         problems.append(f"{' and '.join('--' + n for n in named)} exclude each other: give one")
     if options.target in named.values():
         problems.append(f"'{options.target}' is the target: it cannot split the rows as well")
-    if problems:
-        raise UsageError(problems)
     given = dict(options.types)
     said = given.pop(options.target, None)
     if said is not None and said not in list(Task):
-        raise UsageError(
+        problems.append(
             f"column types: the target '{options.target}' can be {', '.join(Task)}, not {said!r}"
         )
+    problems += type_problems(table, given, {options.target, *named.values()} - set(given))
+    if problems:
+        raise UsageError(problems)
     task = options.task or (Task(said) if said is not None else None)
     target, why = infer_target(options.target, table[options.target], task)
     reserved = {options.target: f"the target, {target.task}: {why}"}

@@ -15,14 +15,16 @@ from math import comb
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from polymix import seeds
 from polymix.data.dataset import Dataset
+from polymix.data.schema import Decision, Schema
 from polymix.datasets import Progress
+from polymix.errors import RunFolderError
 from polymix.records import Interval, Role
 from polymix.runs.given import Rows
 from polymix.runs.inference import Served, on_schema
-from polymix.runs.session import served_schema
 from polymix.search.config import RunConfig
 from polymix.store.ledger import Ledger
 from polymix.store.run_folder import RunFolder
@@ -188,7 +190,8 @@ def _fusion(
         dataset = on_schema(rows.dataset, folder.schema)
         evaluator = Evaluator(dataset, referee.metric, ledger, folder.path, served.device)
         trial = max(trials, key=lambda t: t.value)
-        model, schema = evaluator.trained(trial), served_schema(evaluator, trial)
+        model = evaluator.trained(trial)
+    schema = served_as(evaluator.schema_for(trial.proposal.recipe), folder, trial.key)
     alone = Served(model, schema, served.device)
     found = alone.predict(on_schema(dataset, schema), rows.index)
     single = Predictions("single modality", for_metric(referee.metric, schema.target, found))
@@ -198,6 +201,25 @@ def _fusion(
         "single": best["label"],
         "modality": alone.reads[0],
     }
+
+
+def served_as(schema: Schema, folder: RunFolder, key: str) -> Schema:
+    """The schema of a finalist's model, with what the run decided for it on validation rows.
+
+    Raises:
+        RunFolderError: `metrics.json` says nothing sensible.
+    """
+    assert folder.metrics is not None
+    known = folder.metrics.get("decisions")
+    told = known.get(key) if isinstance(known, Mapping) else None
+    try:
+        decision = None if told is None else Decision.model_validate(told)
+    except ValidationError:
+        raise RunFolderError(
+            f"{folder.path / 'metrics.json'}: the decision of trial {key} is none: restore it"
+        ) from None
+    target = schema.target.model_copy(update={"decision": decision})
+    return schema.model_copy(update={"target": target})
 
 
 def interval_json(interval: Interval) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from polymix.data.schema import Schema
 from polymix.datasets.table import files_of_table
 from polymix.errors import DataError, RunFolderError, UsageError
 from polymix.nn.model import load_matching
-from polymix.records import Budget, Trial
+from polymix.records import Budget, Role, Trial
 from polymix.search import make_strategy
 from polymix.search.bench import LocalRunner, Runner
 from polymix.search.callbacks import Callback
@@ -164,6 +164,7 @@ class Session:
         metrics["calibration"] = calibration(
             schema.target.decision, evaluator.val_targets, said_by(chosen)
         )
+        metrics["decisions"] = _decisions(outcome, evaluator)
         model = evaluator.trained(outcome.refitted or chosen)
         weights = {name: t.detach().cpu() for name, t in model.state_dict().items()}
         self.folder.finish_model(chosen.proposal.genotype.to_json(), weights, metrics)
@@ -175,6 +176,21 @@ def served_schema(evaluator: Evaluator, trial: Trial) -> Schema:
     decision = decide(schema.target, evaluator.val_targets, said_by(trial))
     target = schema.target.model_copy(update={"decision": decision})
     return schema.model_copy(update={"target": target})
+
+
+def _decisions(outcome: Outcome, evaluator: Evaluator) -> dict[str, Any]:
+    """What was decided for each model of one modality, by its trial's key.
+
+    It is asked again on rows that are not the run's, where nothing may be fitted.
+    """
+    return {
+        trial.key: decision.model_dump(mode="json")
+        for row in outcome.standings.rows
+        if Role.SINGLE in row.finalist.roles
+        for trial in row.finalist.trials
+        if trial.weights is not None and trial.predictions is not None
+        if (decision := served_schema(evaluator, trial).target.decision) is not None
+    }
 
 
 def said_by(trial: Trial) -> np.ndarray:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
+from itertools import chain, groupby, zip_longest
 from typing import Any, ClassVar
 
 import numpy as np
@@ -254,11 +254,10 @@ class MixMAS(Strategy):
         return [first, max(1, self._fidelity.epochs // 2 - first)]
 
     def _encoder_probes(self) -> list[Genotype]:
-        return [
-            MixGenotype.single(name, block)
-            for name, blocks in self._space.encoders.items()
-            for block in blocks
-        ]
+        # In turns, so that a clock that runs out leaves each modality some that were tried.
+        pairs = [[(m, block) for block in found] for m, found in self._space.encoders.items()]
+        turns = chain.from_iterable(zip_longest(*pairs))
+        return [MixGenotype.single(*pair) for pair in turns if pair is not None]
 
     def _fusion_probes(self) -> list[Genotype]:
         pairs = tuple(self._chosen.items())
