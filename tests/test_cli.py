@@ -20,7 +20,9 @@ from cli_support import (
     synthetic,
     unfinished_run,
 )
+from polymix import Predictor
 from polymix.cli import run
+from polymix.console import leaderboard_table
 
 MAIN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); " + (
     "from polymix.cli import main; main()"
@@ -357,6 +359,16 @@ def test_a_search_with_few_trials_says_where_it_went(says, workplace):
     assert (workplace / "runs/demo/model.safetensors").is_file()
 
 
+def test_trials_that_had_no_time_are_counted_and_not_listed(finished):
+    board = Predictor.load(finished).leaderboard_json()
+    row = next(r for r in board["rows"] if "roles" not in r)
+    unbegun = {**row, "status": "stopped: time", "score_val": None, "steps": 0}
+    few, many = ({**board, "rows": [*board["rows"], *more]} for more in ([], [unbegun] * 7))
+    (*_, listed), (*_, cut) = leaderboard_table(few), leaderboard_table(many)
+    assert cut.row_count == listed.row_count
+    assert (listed.caption, cut.caption) == (None, "and 7 that the time limit left no time for")
+
+
 def test_a_dry_run_writes_nothing(says, workplace):
     dry = ("search", "demo", *OPTIONS, "--dry-run")
     plan = strict_json(says(*dry, "--time-limit", "1m", "--json"))
@@ -406,7 +418,9 @@ def child(code: str, *arguments: str | Path) -> subprocess.Popen[str]:
 def test_help_comes_at_once_and_needs_no_torch():
     code = """
 import sys, time
+from polymix import Predictor
 from polymix.cli import run
+from polymix.console import leaderboard_table
 assert run(["--help"]) == 0
 print(time.process_time())
 assert run(["datasets", "list"]) == 0

@@ -99,6 +99,8 @@ class ConsoleProgress(Callback):
         self._best = max(self._best, trial.value)
         best = f"best {self._best:.4f}" if trial.usable or self._best > float("-inf") else ""
         self._update(advance=1, best=best)
+        if trial.status is Status.STOPPED and not trial.usable and not trial.cost.steps:
+            return  # it never began; the board says how many there were
         score = f"{trial.value:.4f}" if trial.usable else "     -"
         state = "" if trial.status is Status.DONE else f" {trial.status.value}"
         known = "" if fresh else " [dim](known)[/dim]"
@@ -164,7 +166,8 @@ def leaderboard_table(board: dict[str, Any]) -> list[Table]:
         for name in ("stage", "score", "status", "params", "MFLOPs", "CPU s", "architecture"):
             numeric = name in ("score", "params", "MFLOPs", "CPU s")
             table.add_column(name, justify="right" if numeric else "left", overflow="fold")
-        for row in rest:
+        begun = [row for row in rest if not _unbegun(row)]
+        for row in begun:
             table.add_row(
                 escape(row["stage"]),
                 _number(row["score_val"]),
@@ -174,8 +177,15 @@ def leaderboard_table(board: dict[str, Any]) -> list[Table]:
                 f"{row['cpu_s']:.1f}",
                 escape(row["architecture"]),
             )
+        if left := len(rest) - len(begun):
+            table.caption = f"and {left} that the time limit left no time for"
         tables.append(table)
     return tables
+
+
+def _unbegun(row: Mapping[str, Any]) -> bool:
+    """Whether a trial had no time at all."""
+    return bool(row["status"] == Status.STOPPED and row["score_val"] is None and not row["steps"])
 
 
 def _number(value: float | None) -> str:

@@ -257,3 +257,29 @@ def test_groups_of_columns_are_series() -> None:
     assert np.flatnonzero(~dataset.present[:, place]).tolist() == [3]
     filled = (frame.loc[4, "x_1"] + frame.loc[4, "x_3"]) / 2
     assert dataset.arrays["x"][4, 2, 0] == pytest.approx(filled, rel=1e-6)
+
+
+def test_columns_whose_order_tells_nothing_are_features() -> None:
+    rng = np.random.default_rng(0)
+    walk = rng.normal(size=(80, 12)).cumsum(1)
+    wave = np.sin(1.5 * np.arange(12) + rng.uniform(0, 6, (80, 1)))
+    bag = rng.normal(size=(80, 12)) * 10.0 ** rng.integers(-3, 4, 12)
+    both = rng.normal(size=(80, 4)).cumsum(1).repeat(3, 1) + 0.1 * rng.normal(size=(80, 12))
+    shuffled = walk[:, rng.permutation(12)] * rng.choice([-1, 1], 12)
+    groups = {"walk": walk, "wave": wave, "bag": bag, "shuffled": shuffled}
+    columns = {f"{g}_{i}": values[:, i] for g, values in groups.items() for i in range(12)}
+    columns |= {f"both_{i}_{j}": both[:, 3 * i + j] for i in range(4) for j in range(3)}
+    frame = pd.DataFrame({**columns, "bag_3": "?", "y": [0, 1] * 40})
+    frame.loc[5:9, "walk_3"] = None
+    dataset = open_table_dataset(frame, TableOptions(target="y"))
+    kinds = {m.name: m.kind for m in dataset.schema.modalities}
+    series, unordered = Kind.TIMESERIES, Kind.FEATURES
+    assert {n: kinds[n] for n in ("walk", "wave", "both", "shuffled")} == {
+        "walk": series, "wave": series, "both": series, "shuffled": unordered,
+    }  # fmt: skip
+    assert "bag" not in kinds  # one of its columns is no number
+    reasons = {c["column"]: c["reason"] for c in read_report(dataset)["columns"]}
+    assert "which have no order: neighbours correlate by 0." in reasons["shuffled_0"]
+    frame["bag_3"] = bag[:, 3]
+    dataset = open_table_dataset(frame, TableOptions(target="y"))
+    assert {m.name: m.kind for m in dataset.schema.modalities}["bag"] == unordered

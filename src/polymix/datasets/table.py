@@ -83,7 +83,7 @@ class TableBuilder:
     SUMMARY: ClassVar[str] = "a table of one's own"
     MODALITIES: ClassVar[tuple[str, ...]] = ()
     NEEDS_RAW: ClassVar[bool] = False
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     table: Table
     options: TableOptions
