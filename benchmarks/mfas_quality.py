@@ -86,18 +86,26 @@ def ranking(bench: Lab, strategy: MFAS, arguments: Any) -> dict[str, Any]:
         asked = strategy.random(rng)
         assert asked is not None
         drawn[asked.genotype] = asked
-    tried = list(drawn.values())
-    scores = [last(t) for t in together(bench, tried)]
+    seed = arguments.score_seed
+    tried = [replace(p, fidelity=replace(p.fidelity, seed=seed)) for p in drawn.values()]
+    trials = together(bench, tried)
+    scores = [last(t) for t in trials]
     results = [
         [last(t) for t in together(bench, [in_full(strategy, p, seed, arguments) for p in tried])]
         for seed in (101, 102)
     ]
-    found = [float(spearmanr(scores, values).statistic) for values in results]
+
+    def with_results(told: Sequence[float]) -> float:
+        return float(np.mean([spearmanr(told, values).statistic for values in results]))
+
+    found = with_results(scores)
     ceiling = float(spearmanr(*results).statistic)
     return {
-        "score_with_result": float(np.mean(found)),
+        "score_with_result": found,
+        "best_epoch_with_result": with_results([t.value for t in trials]),
+        "loss_with_result": with_results([-t.score.loss for t in trials if t.score]),
         "result_with_result": ceiling,
-        "share_of_ceiling": float(np.mean(found)) / ceiling if ceiling else None,
+        "share_of_ceiling": found / ceiling if ceiling else None,
         "score_sd": float(np.std(scores)),
         "result_sd": float(np.std(np.mean(results, 0))),
         "networks": [
@@ -209,8 +217,15 @@ def main() -> None:
     options.add_argument("--thaw", action="store_true", help="train the backbones in full, too")
     options.add_argument("--only", choices=["ranking", "quality"])
     options.add_argument("--epochs", type=int, help="E_train; the default schedule's if not given")
+    options.add_argument("--lr", type=float, help="of the search; likewise")
+    options.add_argument("--width", type=int, help="of the search; likewise")
+    options.add_argument("--score-seed", type=int, default=0, help="of the ranking's scores")
     arguments = options.parse_args()
-    changes: dict[str, Any] = {} if arguments.epochs is None else {"epochs": arguments.epochs}
+    changes: dict[str, Any] = {
+        name: getattr(arguments, name)
+        for name in ("epochs", "lr", "width")
+        if getattr(arguments, name) is not None
+    }
     result: dict[str, Any] = {"benchmark": "mfas_quality", "rows": arguments.rows}
     with lab(arguments) as bench:
         assert isinstance(bench.dataset.split, Split)

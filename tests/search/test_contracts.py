@@ -69,7 +69,7 @@ class TestRandomSearch(StrategyContract):
 TINY_MFAS = {
     "activations": ["relu"], "length": 2, "iterations": 2, "samples": 2, "width": 6,
     "backbone_epochs": 2, "epochs": 1, "top": 2, "full_width": 8, "full_epochs": 2, "thaw": 1,
-    "batch_size": 32,
+    "batch_size": 32, "sharing": True,
 }  # fmt: skip
 
 
@@ -92,7 +92,7 @@ class TestMFASOfThreeModalities(StrategyContract):
         return toy_dataset(70)
 
     def make(self):
-        return MFAS(**TINY_MFAS)
+        return MFAS(**{**TINY_MFAS, "sharing": False})
 
 
 TINY_BM_NAS = {
