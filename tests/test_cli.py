@@ -418,9 +418,7 @@ def child(code: str, *arguments: str | Path) -> subprocess.Popen[str]:
 def test_help_comes_at_once_and_needs_no_torch():
     code = """
 import sys, time
-from polymix import Predictor
 from polymix.cli import run
-from polymix.console import leaderboard_table
 assert run(["--help"]) == 0
 print(time.process_time())
 assert run(["datasets", "list"]) == 0
