@@ -154,7 +154,10 @@ def test_numbers_that_are_none_are_no_matter_where_the_modality_is_absent(
     arrays["series"][3] = np.nan
     present = np.ones((40, 3), bool)
     present[3, 1] = False
-    Dataset.from_arrays("toy", schema, arrays, targets, codes, present)
+    dataset = Dataset.from_arrays("toy", schema, arrays, targets, codes, present)
+    statistics = dataset.schema["series"].statistics
+    assert np.isfinite(statistics.mean).all()
+    assert np.isfinite(statistics.std).all()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from polymix.data.dataset import Dataset
 from polymix.datasets.avmnist import AvMnist
 from polymix.errors import DataError, UsageError
 
@@ -198,6 +199,9 @@ def test_noise_of_any_length_is_used(tiny_raw: Path, tmp_path: Path) -> None:
         path.unlink()
     (tiny_raw / "noise" / "click.wav").write_bytes(wav(0.5 * rng.uniform(0.5, 1, 40)))
     AvMnist(rows=ROWS).build(tmp_path / "d", tiny_raw)
+    dataset = Dataset.open(tmp_path / "d")
+    assert dataset.present.all()
+    assert (dataset.arrays["audio"].reshape(len(dataset), -1).std(1) > 0).all()
 
 
 def test_a_failure_in_the_midst_leaves_nothing(tiny_raw: Path, tmp_path: Path) -> None:
