@@ -57,41 +57,50 @@ def dataset_of(arrays, target, seed) -> Dataset:
     return Dataset.from_arrays("planted", schema, given, target, codes)
 
 
-def repeated(rng, vectors):
-    """Vectors `(N, D)` as two tokens each, a little blurred."""
-    tokens = np.repeat(vectors[:, None], 2, 1)
-    return tokens + 0.05 * rng.standard_normal(tokens.shape)
-
-
 def above(score):
     return (score > np.median(score)).astype(np.int64)
 
 
 def gated(rows, seed):
-    """LinearGLU: x ⊙ (2σ(4y) - 1), read with the signs of channels."""
+    """LinearGLU: x ⊙ (2σ(4y) - 1), read with signs that differ by channel and position."""
     rng = seeds.stream(seed, "gated")
-    a, b = (rng.standard_normal((rows, 3)) for _ in "ab")
+    a, b = (rng.standard_normal((rows, 2, 3)) for _ in "ab")
+    signs = rng.choice([-1, 1], (2, 3))
     gate = 2 / (1 + np.exp(-4 * b)) - 1
-    target = above((a * gate) @ [1, -1, 1])
-    return dataset_of({"a": repeated(rng, a), "b": repeated(rng, b)}, target, seed)
+    return dataset_of({"a": a, "b": b}, above((a * gate * signs).sum((1, 2))), seed)
 
 
-def looked_up(rng, rows):
-    """A query for one of some tokens, in any order, and the tokens' values: what it finds."""
-    keys = np.eye(LENGTH)
+def tokens_of(rng, rows):
+    """Tokens, a key and a value each, in any order."""
     order = np.argsort(rng.random((rows, LENGTH)), 1)
     values = rng.choice([-1.0, 1.0], (rows, LENGTH))
-    asked = rng.integers(LENGTH, size=rows)
-    tokens = np.concatenate([keys[order], values[..., None], np.zeros((rows, LENGTH, 1))], -1)
-    found = values[np.arange(rows), (order == asked[:, None]).argmax(1)]
-    return keys[asked], tokens, (found > 0).astype(np.int64)
+    return order, values, np.concatenate([np.eye(LENGTH)[order], values[..., None]], -1)
+
+
+def found_by(asked, order, values):
+    """The value whose key is asked for, as a label."""
+    found = values[np.arange(len(order)), (order == asked[:, None]).argmax(1)]
+    return (found > 0).astype(np.int64)
+
+
+def attended(rows, seed):
+    """Attention: the first token of x asks among y's keys. What its others ask does not count."""
+    rng = seeds.stream(seed, "attended")
+    order, values, tokens = tokens_of(rng, rows)
+    asked = rng.integers(LENGTH, size=(rows, LENGTH))
+    given = {"a": np.eye(LENGTH)[asked], "b": tokens}
+    blurred = {n: x + 0.05 * rng.standard_normal(x.shape) for n, x in given.items()}
+    return dataset_of(blurred, found_by(asked[:, 0], order, values), seed)
 
 
 def doubled(rows, seed):
     """The same input twice: x's first token asks for one of its others; y is noise."""
     rng = seeds.stream(seed, "doubled")
-    query, tokens, target = looked_up(rng, rows)
-    first = np.concatenate([query, np.zeros((rows, 1)), np.ones((rows, 1))], -1)
+    order, values, tokens = tokens_of(rng, rows)
+    asked = rng.integers(LENGTH, size=rows)
+    target, flag = found_by(asked, order, values), np.zeros((rows, LENGTH, 1))
+    first = np.concatenate([np.eye(LENGTH)[asked], flag[:, 0], flag[:, 0] + 1], -1)
+    tokens = np.concatenate([tokens, flag], -1)
     a = np.concatenate([first[:, None], tokens], 1)
     a = a + 0.05 * rng.standard_normal(a.shape)
     return dataset_of({"a": a, "b": rng.standard_normal(a.shape)}, target, seed)

@@ -15,8 +15,8 @@ from polymix.nn.bm_nas_operations import operation_class
 Pick = Callable[[int, Sequence[Tensor]], Sequence[Tensor]]
 """A step's place, and the Cell's nodes so far, to the step's inputs."""
 
-Shares = Callable[[int], Tensor]
-"""A step's place to its operations' weights, `(P,)`."""
+Shares = Callable[[int], Tensor | str]
+"""A step's place to its operations' weights, `(P,)`, or to the name of the only one taken."""
 
 
 class FusionStep(nn.Module):
@@ -39,8 +39,11 @@ class FusionStep(nn.Module):
         )
         self.norm = nn.LayerNorm(channels, elementwise_affine=False)
 
-    def forward(self, inputs: Sequence[Tensor], shares: Tensor | None = None) -> Tensor:
-        """Inputs `(B, L, C)` each to `(B, L, C)`; shares `(P,)` of a mixture."""
+    def forward(self, inputs: Sequence[Tensor], shares: Tensor | str | None = None) -> Tensor:
+        """Inputs `(B, L, C)` each to `(B, L, C)`; shares `(P,)` of a mixture, or one's name."""
+        if isinstance(shares, str):
+            alone: Tensor = self.norm(self.operations[shares](*inputs))
+            return alone
         found: list[Tensor] = [
             self.norm(operation(*inputs)) for operation in self.operations.values()
         ]

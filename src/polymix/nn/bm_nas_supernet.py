@@ -7,6 +7,9 @@ x and y are two tensors (Eq. 2 alone would give one), and what remains when one 
 weight is the derived network. A step's inputs have edges of their own each, as the same node may be
 taken twice; its operations are weighed by the softmax of γ (Eq. 10).
 
+The shares are a distribution over networks, too: `draw` takes a path, one option of every choice,
+and a supernet whose `path` is set is that network, with the shared weights.
+
 All weights are sharpened alike by a temperature, which moves no argmax.
 Shapes: E tuples, V nodes before a Cell, k inputs, M steps, P operations.
 """
@@ -16,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -37,6 +41,7 @@ class Supernet(CellModel):
 
     Attributes:
         temperature: see above; one is the softmax as it is.
+        path: the Cells that are taken alone; none for the mixture.
 
     Raises:
         GenotypeError: it cannot be built on this schema; every problem is told.
@@ -60,6 +65,7 @@ class Supernet(CellModel):
             schema,
         )
         self.space, self.temperature = space, 1.0
+        self.path: Sequence[Cell] | None = None
         self.alpha = nn.ParameterList(
             torch.randn(space.nodes + n, 2) * INITIAL for n in range(space.cells)
         )
@@ -106,7 +112,15 @@ class Supernet(CellModel):
         return torch.softmax(self.gamma[n][m] / self.temperature, 0)
 
     def wire(self, n: int, nodes: Mapping[int, Tensor]) -> Tensor:
-        """A Cell's output, from the mixtures of all nodes before it."""
+        """A Cell's output, from the mixtures of all nodes before it, or along the path."""
+        if self.path is not None:
+            cell = self.path[n]
+            alone: Tensor = self.cells[n](
+                [nodes[i] for i in cell.inputs],
+                lambda m, inner: [inner[i] for i in cell.steps[m].inputs],
+                lambda m: cell.steps[m].operation,
+            )
+            return alone
         out: Tensor = self.cells[n](
             mix(self.node_shares(n), list(nodes.values())),
             lambda m, inner: mix(self.step_shares(n, m), inner),
@@ -131,6 +145,32 @@ class Supernet(CellModel):
         return self.space.genotype(cells)
 
     @torch.no_grad()
+    def draw(self, rng: np.random.Generator) -> list[Cell]:
+        """A path: one option of every choice, drawn by its shares."""
+        cells = []
+        for n in range(self.space.cells):
+            steps = []
+            for m in range(self.space.steps):
+                inputs = tuple(_drawn(row, rng) for row in self.step_shares(n, m))
+                operation = self.space.operations[_drawn(self.operation_shares(n, m), rng)]
+                steps.append(Step(inputs=inputs, operation=operation))
+            chosen = self.space.tuples[n][_drawn(self.tuple_shares(n), rng)]
+            cells.append(Cell(inputs=chosen, steps=tuple(steps)))
+        return cells
+
+    def log_share(self, path: Sequence[Cell]) -> Tensor:
+        """The logarithm of the probability with which `draw` gives a path, a scalar."""
+        taken = []
+        for n, cell in enumerate(path):
+            taken.append(self.tuple_shares(n)[self.space.tuples[n].index(cell.inputs)])
+            for m, step in enumerate(cell.steps):
+                rows = self.step_shares(n, m)
+                taken += [row[i] for row, i in zip(rows, step.inputs, strict=True)]
+                place = self.space.operations.index(step.operation)
+                taken.append(self.operation_shares(n, m)[place])
+        return torch.stack(taken).log().sum()
+
+    @torch.no_grad()
     def entropies(self) -> dict[str, float]:
         """How undecided the choices of α, β and γ are, on the mean: 1 is uniform, 0 decided."""
         every = [(n, m) for n in range(self.space.cells) for m in range(self.space.steps)]
@@ -146,6 +186,11 @@ def mix(shares: Tensor, nodes: Sequence[Tensor]) -> list[Tensor]:
     stacked = torch.stack(list(nodes))
     mixed = (shares @ stacked.flatten(1)).reshape(len(shares), *stacked.shape[1:])
     return list(mixed.unbind(0))
+
+
+def _drawn(shares: Tensor, rng: np.random.Generator) -> int:
+    steps = shares.double().cumsum(0)
+    return int((steps <= rng.random() * steps[-1]).sum().clamp(max=len(shares) - 1))
 
 
 def _entropy(shares: Sequence[Tensor]) -> float:

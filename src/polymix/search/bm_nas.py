@@ -10,7 +10,14 @@
         keep the best by validation                        `_look`
     the best is trained alone                              `derive`
 
-The two updates take turns within an epoch, so that each goes once through its rows. What is
+The two updates take turns within an epoch, so that each goes once through its rows. A mixture's
+weights adapt to one another, and an operation that learns slowly loses to Sum before it is of use.
+So weights are trained along paths: a network a batch, drawn by the choices' shares (single-path
+one-shot, Guo et al. 2020; uniformly until choices move). Choices follow the log-probability of the
+best of `paths` networks drawn for a batch of validation rows, over the mean of the others: a
+policy gradient (Williams 1992) that is after the best network, not the best mean (Petersen et al.
+2021), as an operation is worth something with the right inputs alone. Networks are weighed without
+backward passes. With `second_order` both updates see the mixture, as in the paper. What is
 validated is the derived network, with the supernet's weights, without dropout: the supernet's own
 score says nothing of one genotype. Learning rate and temperature are such that choices are made: at
 the paper's 3e-4 the logits hardly move, and what is derived is the random start.
@@ -38,7 +45,7 @@ from polymix.search.backbones import OnBackbones
 from polymix.search.bm_nas_bilevel import unrolled_gradients
 from polymix.search.estimate import BACKWARD
 from polymix.search.protocol import Task
-from polymix.space.bm_nas import OPERATIONS, BMNASGenotype, BMNASSpace
+from polymix.space.bm_nas import OPERATIONS, BMNASGenotype, BMNASSpace, Cell
 from polymix.space.bm_nas_fixed import late_pairs, with_fusion
 from polymix.train.cost import count_fusing
 from polymix.train.feed import Feed, FeedTrainer
@@ -72,8 +79,9 @@ class BMNAS(OnBackbones):
         choice_decay: their L2 term.
         warmup: share of the epochs in which they stay as they are.
         coldest: temperature of the choices at the end; it falls from 1 by the same factor a step.
-        second_order: α, β and γ see one step of the weights ahead (DARTS, Eq. 7), at thrice the
-            cost or more.
+        paths: networks that are compared on each batch of validation rows.
+        second_order: mixtures instead of paths; α, β and γ see one step of the weights ahead
+            (DARTS, Eq. 7), at thrice the cost or more.
         top: how many of the derived networks are trained in full.
         probe_epochs: of a network that random search draws.
         full_epochs: of the full training.
@@ -96,12 +104,13 @@ class BMNAS(OnBackbones):
     dropout: float = Field(default=0.1, ge=0, lt=1)
     batch_size: int = Field(default=96, ge=1)
     horizon: int = Field(default=20, ge=1)
-    lr: float = Field(default=1e-3, gt=0)
+    lr: float = Field(default=5e-3, gt=0)
     lowest_lr: float = Field(default=1e-6, gt=0)
-    choice_lr: float = Field(default=0.02, gt=0)
+    choice_lr: float = Field(default=0.01, gt=0)
     choice_decay: float = Field(default=1e-3, ge=0)
-    warmup: float = Field(default=0.2, ge=0, le=1)
+    warmup: float = Field(default=0.4, ge=0, le=1)
     coldest: float = Field(default=0.1, gt=0, le=1)
+    paths: int = Field(default=8, ge=2)
     second_order: bool = False
     top: int = Field(default=1, ge=1)
     probe_epochs: int = Field(default=5, ge=1)
@@ -198,7 +207,8 @@ class BMNAS(OnBackbones):
         schema = trainer.schema_for(self._recipe(self.lr, frozen=True))
         with seeds.torch_stream("cpu", trainer.seed, "bm-nas supernet"):
             net = Supernet(self._space, schema)
-        self._flops = count_fusing(net, schema)
+        net.path = None if self.second_order else net.derive().cells
+        self._flops, net.path = count_fusing(net, schema), None
         trainer.adopt(net, tuple(self._kept.values()))
         self._source = trainer.banked(net)
         net.encoders = torch.nn.ModuleDict()
@@ -221,7 +231,8 @@ class BMNAS(OnBackbones):
         score, loss = self._look(genotype, trainer, val)
         before = self._found.pop(genotype, (-math.inf, math.inf))
         self._found[genotype] = max(before, (score, loss), key=lambda s: (s[0], -s[1]))
-        steps = (1 + BACKWARD) * (len(train) + len(val))
+        seen = 1 + BACKWARD if self.second_order else self.paths
+        steps = (1 + BACKWARD) * len(train) + seen * len(val)
         numbers = {
             "score": score,
             "score_loss": loss,
@@ -241,14 +252,18 @@ class BMNAS(OnBackbones):
         others = val.shuffled(self.batch_size, self._epoch)
         weights, choices, taken = [], [], 0
         rng = seeds.stream(trainer.seed, "bm-nas hide", self._epoch)
+        draws = seeds.stream(trainer.seed, "bm-nas paths", self._epoch)
         with trainer.dropout("bm-nas epoch", self._epoch):
             for t, batch in enumerate(train.shuffled(self.batch_size, self._epoch)):
                 self._anneal((self._epoch + t / ours) / self._epochs)
                 batch = self._hidden(batch, trainer, rng)
-                weights.append(self._train_weights(trainer, batch))
+                weights.append(self._train_weights(trainer, batch, draws))
                 while not still and taken < (t + 1) * theirs // ours:
                     other = self._hidden(next(others), trainer, rng)
-                    choices.append(self._train_choices(trainer, batch, other))
+                    if self.second_order:
+                        choices.append(self._look_ahead(trainer, batch, other))
+                    else:
+                        choices.append(self._train_choices(trainer, other, draws))
                     taken += 1
         self._anneal((self._epoch + 1) / self._epochs)
         found = {"loss": float(torch.stack(weights).mean())}
@@ -273,31 +288,42 @@ class BMNAS(OnBackbones):
         used = [columns[name] for name in self._space.backbones]
         return hide(batch, draw_hidden(len(batch.target), used, len(columns), share, rng))
 
-    def _loss(self, trainer: FeedTrainer, batch: Batch) -> Tensor:
+    def _loss(
+        self, trainer: FeedTrainer, batch: Batch, path: Sequence[Cell] | None = None
+    ) -> Tensor:
+        """Of a path, or of the mixture."""
+        self._net.path = path
         output = self._net.fuse(batch.inputs, batch.present)  # type: ignore[arg-type]
+        self._net.path = None
         assert batch.target is not None
         return trainer.objective(output, batch.target, batch.present, (1.0, {}))
 
-    def _train_weights(self, trainer: FeedTrainer, batch: Batch) -> Tensor:
+    def _train_weights(
+        self, trainer: FeedTrainer, batch: Batch, draws: np.random.Generator
+    ) -> Tensor:
         """ω, on a batch of training rows."""
         self._net.train()
-        loss = self._loss(trainer, batch)
+        loss = self._loss(trainer, batch, None if self.second_order else self._net.draw(draws))
         trainer.step(loss, self._optimizers["weights"])
         return loss.detach()
 
-    def _train_choices(self, trainer: FeedTrainer, batch: Batch, other: Batch) -> Tensor:
-        """α, β and γ, on a batch of validation rows, without dropout.
-
-        Args:
-            trainer: steps.
-            batch: of training rows, for the second order's step ahead.
-            other: of validation rows.
-        """
+    def _train_choices(
+        self, trainer: FeedTrainer, batch: Batch, draws: np.random.Generator
+    ) -> Tensor:
+        """α, β and γ, on a batch of validation rows, without dropout; the paths' mean loss."""
         self._net.eval()
-        if not self.second_order:
-            loss = self._loss(trainer, other)
-            trainer.step(loss, self._optimizers["choices"])
-            return loss.detach()
+        paths = [self._net.draw(draws) for _ in range(self.paths)]
+        with torch.no_grad():
+            losses = torch.stack([self._loss(trainer, batch, path) for path in paths])
+        best = int(losses.argmin())
+        likely = torch.stack([self._net.log_share(path) for path in paths])
+        others = (likely.sum() - likely[best]) / (self.paths - 1)
+        trainer.step(others - likely[best], self._optimizers["choices"])
+        return losses.mean()
+
+    def _look_ahead(self, trainer: FeedTrainer, batch: Batch, other: Batch) -> Tensor:
+        """α, β and γ by the second order: on validation rows, one step on training rows ahead."""
+        self._net.eval()
         lr = self._optimizers["weights"].param_groups[0]["lr"]
         loss = unrolled_gradients(self._net, trainer.objective, batch, other, lr)
         self._optimizers["choices"].step()
