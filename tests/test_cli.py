@@ -380,6 +380,25 @@ def test_a_dry_run_writes_nothing(says, workplace):
     assert not list(workplace.iterdir())
 
 
+@pytest.mark.parametrize("strategy", ["bm-nas", "mro"])
+def test_a_dry_run_of_a_supernet_says_what_it_cannot_foretell(says, workplace, strategy):
+    dry = ("search", "demo", "--strategy", strategy, "-d", "rows=[200, 100, 100]", "--dry-run")
+    plan = strict_json(says(*dry, "--json"))
+    assert plan["supernet"]
+    assert plan["full_epoch_seconds"] > 0
+    assert "and a supernet, which is timed by its first epoch" in says(*dry)
+    assert not list(workplace.iterdir())
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "polymix", "--version"], capture_output=True, text=True, check=True
+    )
+    from polymix import __version__
+
+    assert done.stdout == f"polymix {__version__}\n"
+
+
 def test_datasets_are_listed(says):
     entries = strict_json(says("datasets", "list", "--json"))
     needs_raw = {entry["name"]: entry["needs_raw"] for entry in entries}
