@@ -2,46 +2,25 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
 from polymix.data.dataset import Dataset
 from polymix.errors import GenotypeError
 from polymix.records import Budget, Fidelity, Proposal
-from polymix.search.bench import LocalRunner
+from polymix.runs.rehearsal import rehearsing
 from polymix.search.config import RunConfig
 from polymix.search.driver import Driver
 from polymix.search.protocol import OneShot, Strategy
-from polymix.store.ledger import Ledger
-from polymix.train.evaluate import Evaluator
-from polymix.train.metrics import metric_for
 from polymix.units import show_duration
 
 
 def dry_run(config: RunConfig, dataset: Dataset, strategy: Strategy) -> dict[str, Any]:
     """The space's size, each expected trial's cost, and what fits the budget."""
-    with tempfile.TemporaryDirectory() as folder, Ledger.open(Path(folder) / "l.sqlite") as ledger:
-        evaluator = Evaluator(
-            dataset=dataset,
-            metric=metric_for(dataset.schema.target.task, config.metric),
-            memory=ledger,
-            bank=Path(folder) / "bank",
-            device=torch.device(config.device),
-        )
-        driver = Driver(
-            evaluator=evaluator,
-            runner=LocalRunner(evaluator),
-            ledger=ledger,
-            strategy=strategy,
-            budget=Budget(config.time_limit, config.trials),
-            seed=config.seed,
-            compare=config.compare,
-        )
+    budget = Budget(config.time_limit, config.trials)
+    with rehearsing(config, dataset, strategy, budget) as driver:
         driver.prepare(timed=True)
         probes = [_row(driver, p) for p in strategy.expected()]
         winner = strategy.derive()[0]
