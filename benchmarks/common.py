@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from polymix.data.batch import RowSource
 from polymix.data.dataset import Dataset
 from polymix.datasets import open_dataset
 from polymix.records import Proposal, Role, Trial
@@ -122,6 +123,26 @@ def lab_on(dataset: Dataset, ledger_path: Path | None) -> Iterator[Lab]:
             runner = LocalRunner(evaluator)
             bench = Bench(evaluator, runner, ledger, clock, [Says()], lambda _: 0.0)
             yield Lab(dataset, evaluator, ledger, bench)
+
+
+@torch.no_grad()
+def on_test(bench: Lab, trials: Sequence[Trial], *, thawed: bool) -> list[float]:
+    """Test accuracy of each; backbones that stayed as they were are run once for all.
+
+    Nothing may be chosen from here on.
+    """
+    rows = bench.dataset.split.test.open()
+    models = [bench.evaluator.trained(trial) for trial in trials]
+    source = RowSource(bench.dataset, bench.evaluator.device)
+    found = []
+    for start in range(0, len(rows), 32):
+        batch = source.batch(rows[start : start + 32])
+        inputs: Any = batch.inputs
+        shared = None if thawed else models[0].encode(inputs)
+        outputs = [m.fuse(m.encode(inputs) if thawed else shared, batch.present) for m in models]  # type: ignore[arg-type]
+        found.append(torch.stack([o.fused.argmax(1) for o in outputs]).cpu())
+    right = torch.cat(found, 1).numpy() == bench.dataset.targets[rows]
+    return [float(share) for share in right.mean(1)]
 
 
 def last(trial: Trial) -> float:

@@ -23,17 +23,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.stats import spearmanr
 
 from polymix import seeds
-from polymix.data.batch import RowSource
 from polymix.data.split import Split
 from polymix.records import Fidelity, Interval, Proposal, Role, Trial
 from polymix.search.mfas import MFAS
 from polymix.search.protocol import Task
 
-from common import Lab, lab, last, mean_interval, parser, report  # isort: skip
+from common import Lab, lab, last, mean_interval, on_test, parser, report  # isort: skip
 
 LOST = -0.005
 
@@ -135,21 +133,6 @@ def by_chance(bench: Lab, strategy: MFAS, seconds: float) -> list[Trial]:
     return trials
 
 
-@torch.no_grad()
-def on_test(bench: Lab, trials: Sequence[Trial], rows: np.ndarray, thawed: bool) -> np.ndarray:
-    """Predicted classes `(K, N)`; backbones that stayed as they were are run once for all."""
-    models = [bench.evaluator.trained(trial) for trial in trials]
-    source = RowSource(bench.dataset, bench.evaluator.device)
-    found = []
-    for start in range(0, len(rows), 32):
-        batch = source.batch(rows[start : start + 32])
-        inputs: Any = batch.inputs
-        shared = None if thawed else models[0].encode(inputs)
-        outputs = [m.fuse(m.encode(inputs) if thawed else shared, batch.present) for m in models]  # type: ignore[arg-type]
-        found.append(torch.stack([o.fused.argmax(1) for o in outputs]).cpu())
-    return torch.cat(found, 1).numpy()
-
-
 def quality(bench: Lab, strategy: MFAS, arguments: Any) -> dict[str, Any]:
     """The search's winner against chance's and against joining the last layers, on test rows."""
     trials = searched(bench, strategy)
@@ -173,12 +156,7 @@ def quality(bench: Lab, strategy: MFAS, arguments: Any) -> dict[str, Any]:
         best = asked[int(np.argmax([last(t) for t in first]))]
         each = [in_full(strategy, best, seed, arguments) for seed in range(1, arguments.seeds + 1)]
         chosen[name] = together(bench, each)
-    test = bench.dataset.split.test.open()  # nothing is chosen from here on
-    truth = bench.dataset.targets[test]
-    correct = {
-        name: [float(v) for v in (on_test(bench, of, test, arguments.thaw) == truth).mean(1)]
-        for name, of in chosen.items()
-    }
+    correct = {name: on_test(bench, of, thawed=arguments.thaw) for name, of in chosen.items()}
     differences = {
         f"search minus {other}": mean_interval(
             [a - b for a, b in zip(correct["search"], correct[other], strict=True)]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from cli_support import (
     OPTIONS,
@@ -22,7 +23,9 @@ from cli_support import (
 )
 from polymix import Predictor
 from polymix.cli import run
-from polymix.console import leaderboard_table
+from polymix.console import leaderboard_table, show_board
+from polymix.genotype import Block
+from polymix.space.mfas import MFASGenotype
 
 MAIN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); " + (
     "from polymix.cli import main; main()"
@@ -369,6 +372,19 @@ def test_trials_that_had_no_time_are_counted_and_not_listed(finished):
     assert (listed.caption, cut.caption) == (None, "and 7 that the time limit left no time for")
 
 
+def test_what_is_shipped_and_what_the_strategy_found_are_drawn(finished, capsys):
+    board = Predictor.load(finished).leaderboard_json()
+    layers = (((0,), "relu"), ((1,), "sigmoid"))
+    drawn = MFASGenotype(backbones=(("image", Block.of("conv")),), layers=layers)
+    own = next(row for row in board["rows"] if row["rank"] and "winner" in row["roles"])
+    fields = {"genotype": json.loads(drawn.to_json()), "label": "mfas"}
+    rows = [{**row, **(fields if row is own else {})} for row in board["rows"]]
+    show_board(Console(width=200), {**board, "rows": rows, "run": "here", "status": "finished"})
+    said = capsys.readouterr().out
+    assert f"mfas:\n{drawn.draw()}\n" in said
+    assert said.count("── softmax") == 1
+
+
 def test_a_dry_run_writes_nothing(says, workplace):
     dry = ("search", "demo", *OPTIONS, "--dry-run")
     plan = strict_json(says(*dry, "--time-limit", "1m", "--json"))
@@ -378,6 +394,25 @@ def test_a_dry_run_writes_nothing(says, workplace):
     assert len(plan["trials"]) >= 7
     assert "space: 9 genotypes" in says(*dry)
     assert not list(workplace.iterdir())
+
+
+@pytest.mark.parametrize("strategy", ["bm-nas", "mro"])
+def test_a_dry_run_of_a_supernet_says_what_it_cannot_foretell(says, workplace, strategy):
+    dry = ("search", "demo", "--strategy", strategy, "-d", "rows=[200, 100, 100]", "--dry-run")
+    plan = strict_json(says(*dry, "--json"))
+    assert plan["supernet"]
+    assert plan["full_epoch_seconds"] > 0
+    assert "and a supernet, which is timed by its first epoch" in says(*dry)
+    assert not list(workplace.iterdir())
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "polymix", "--version"], capture_output=True, text=True, check=True
+    )
+    from polymix import __version__
+
+    assert done.stdout == f"polymix {__version__}\n"
 
 
 def test_datasets_are_listed(says):

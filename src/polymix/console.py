@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -12,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from polymix.data.table_report import lines_of
+from polymix.genotype import parse_genotype
 from polymix.records import Proposal, Role, Status, Trial
 from polymix.search.callbacks import Callback
 from polymix.units import show_duration
@@ -200,6 +202,7 @@ def show_board(console: Console, board: dict[str, Any]) -> None:
     """The leaderboard, what fusion gained, and what to know before trusting it."""
     for table in leaderboard_table(board):
         console.print(table)
+    _draw_best(console, board)
     gain = board.get("fusion_gain")
     if gain:
         low, high = gain["ci"]
@@ -216,6 +219,18 @@ def show_board(console: Console, board: dict[str, Any]) -> None:
             f"note: this run is not finished: polymix resume {board['run']}",
             soft_wrap=True, markup=False,
         )  # fmt: skip
+
+
+def _draw_best(console: Console, board: dict[str, Any]) -> None:
+    """What is shipped, and the strategy's own best, where their kinds have drawings."""
+    ranked = [row for row in board["rows"] if row["rank"]]
+    chosen = (board.get("chosen") or {}).get("rank")
+    own = next((row["rank"] for row in ranked if Role.WINNER.value in row["roles"]), None)
+    for row in ranked:
+        genotype = parse_genotype(json.dumps(row["genotype"]))
+        if row["rank"] in (chosen, own) and genotype.draw() != str(genotype):
+            console.print(f"{row['label']}:", soft_wrap=True, markup=False)
+            console.print(genotype.draw(), soft_wrap=True, markup=False, highlight=False)
 
 
 def show_evaluation(console: Console, result: dict[str, Any]) -> None:

@@ -64,6 +64,10 @@ class Genotype(BaseModel):
         fields = {"kind": self.kind, **self.model_dump(mode="json")}
         return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
+    def draw(self) -> str:
+        """The architecture as text for people, a drawing where a kind has one."""
+        return str(self)
+
     @property
     def digest(self) -> str:
         """Sixteen hex digits that stand for the genotype."""

@@ -131,6 +131,12 @@ def test_the_horizon_of_a_one_shot_search_is_fixed_once(data, tmp_path):
     assert watch.decisions.count("search: horizon") == 1
 
 
+def test_a_supernet_has_time_where_backbones_took_it_all(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(Clock, "used", property(lambda self: 300.0))
+    record = run_strategy(ToyOneShot(horizon=4), data, tmp_path, trials=3, seconds=400.0)
+    assert len(record.epochs) == 4
+
+
 def test_a_one_shot_strategy_that_loses_count_is_told(data, tmp_path):
     class Confused(ToyOneShot):
         def epoch(self, trainer, train, val):

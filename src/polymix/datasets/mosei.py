@@ -31,7 +31,8 @@ from polymix.data.split import TEST, TRAIN, VAL
 from polymix.data.unpickle import read_pickle
 from polymix.datasets.builder import Progress, silent
 from polymix.datasets.fingerprint import fingerprint_files
-from polymix.errors import DataError, UsageError, did_you_mean
+from polymix.datasets.settings import one_of, unseeded
+from polymix.errors import DataError, UsageError
 
 FILE = "mosei_senti_data.pkl"
 MODALITIES = ("text", "audio", "vision")
@@ -64,14 +65,7 @@ class Mosei:
     task: str = "sentiment"
 
     def __post_init__(self) -> None:
-        problems = []
-        if self.seed != 0:
-            problems.append("dataset 'mosei' draws nothing: leave its seed out")
-        if self.task not in TASKS:
-            problems.append(
-                f"dataset 'mosei' has no task {self.task!r}: {did_you_mean(str(self.task), TASKS)}"
-            )
-        if problems:
+        if problems := [*unseeded(self, self.seed), *one_of(self, "task", TASKS)]:
             raise UsageError(problems)
 
     @property

@@ -2,56 +2,34 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
 from polymix.data.dataset import Dataset
-from polymix.errors import GenotypeError, UsageError
+from polymix.errors import GenotypeError
 from polymix.records import Budget, Fidelity, Proposal
-from polymix.search.bench import LocalRunner
+from polymix.runs.rehearsal import rehearsing
 from polymix.search.config import RunConfig
 from polymix.search.driver import Driver
 from polymix.search.protocol import OneShot, Strategy
-from polymix.store.ledger import Ledger
-from polymix.train.evaluate import Evaluator
-from polymix.train.metrics import metric_for
 from polymix.units import show_duration
 
 
 def dry_run(config: RunConfig, dataset: Dataset, strategy: Strategy) -> dict[str, Any]:
     """The space's size, each expected trial's cost, and what fits the budget."""
-    with tempfile.TemporaryDirectory() as folder, Ledger.open(Path(folder) / "l.sqlite") as ledger:
-        evaluator = Evaluator(
-            dataset=dataset,
-            metric=metric_for(dataset.schema.target.task, config.metric),
-            memory=ledger,
-            bank=Path(folder) / "bank",
-            device=torch.device(config.device),
-        )
-        driver = Driver(
-            evaluator=evaluator,
-            runner=LocalRunner(evaluator),
-            ledger=ledger,
-            strategy=strategy,
-            budget=Budget(config.time_limit, config.trials),
-            seed=config.seed,
-            compare=config.compare,
-        )
+    budget = Budget(config.time_limit, config.trials)
+    with rehearsing(config, dataset, strategy, budget) as driver:
         driver.prepare(timed=True)
         probes = [_row(driver, p) for p in strategy.expected()]
-        if isinstance(strategy, OneShot):
-            raise UsageError(f"--dry-run: {strategy.name} finds what it trains only as it runs")
         winner = strategy.derive()[0]
         epoch = _row(driver, winner.at(Fidelity(len(dataset.split.train), 1, 0)))
     total = sum(row["seconds"] or 0.0 for row in probes)
     return {
         "schema_version": 1,
         "strategy": config.strategy,
+        "supernet": isinstance(strategy, OneShot),
         "space": strategy.size(),
         "rows": len(dataset.split.train),
         "trials": probes,
@@ -100,13 +78,15 @@ def show_dry_run(console: Console, plan: dict[str, Any]) -> None:
         console.print(table)
     size = "no space to search" if plan["space"] is None else f"{plan['space']} genotypes"
     console.print(f"space: {size}")
+    trials = f"{len(plan['trials'])} trials, about {show_duration(plan['search_seconds'])}"
+    if plan["supernet"]:
+        trials += ", and a supernet, which is timed by its first epoch"
     console.print(
-        f"search: {len(plan['trials'])} trials, about {show_duration(plan['search_seconds'])}; "
-        f"an epoch of the full training on {plan['rows']} rows: about "
+        f"search: {trials}; an epoch of the full training on {plan['rows']} rows: about "
         f"{plan['full_epoch_seconds']:.1f}s, {plan['full_epochs']} epochs at most",
         soft_wrap=True,
     )
-    if plan["time_limit"] is not None:
+    if plan["time_limit"] is not None and plan["trials"]:
         console.print(
             f"within {show_duration(plan['time_limit'])}: {plan['fits']} of "
             f"{len(plan['trials'])} trials fit their share; the finalists get half of the time"

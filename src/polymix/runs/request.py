@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +11,6 @@ from typing import Any, TypeGuard
 
 import numpy as np
 import pandas as pd
-import torch
 import yaml
 from pydantic import ValidationError
 
@@ -21,16 +19,13 @@ from polymix.data.dataset import Dataset
 from polymix.data.table_file import READ
 from polymix.datasets import DATASETS, Progress, make_builder, open_dataset
 from polymix.datasets.table import TableOptions, open_table_dataset
-from polymix.errors import GenotypeError, PolymixError, UsageError, describe, did_you_mean
-from polymix.records import Budget
+from polymix.errors import PolymixError, UsageError, describe, did_you_mean
+from polymix.runs.rehearsal import rehearse
 from polymix.runs.session import check_device, default_device, default_threads
 from polymix.search import make_strategy
-from polymix.search.bench import LocalRunner
 from polymix.search.config import RunConfig, SourceConfig
-from polymix.search.driver import RANDOM_SHARE, Driver
+from polymix.search.driver import RANDOM_SHARE
 from polymix.search.protocol import Strategy
-from polymix.store.ledger import Ledger
-from polymix.train.evaluate import Evaluator
 from polymix.train.metrics import METRICS, Metric, metric_for
 from polymix.units import parse_duration
 
@@ -199,7 +194,7 @@ class Request:
         with problems.caught():
             _check_metric(metric, dataset)
         with problems.caught():
-            _rehearse(config, dataset, strategy)
+            rehearse(config, dataset, strategy)
         problems.raise_any()
         return Plan(config, dataset, strategy)
 
@@ -401,42 +396,3 @@ def _ledger_of(path: str | Path) -> Path:
     if not (found / "ledger.sqlite").is_file() and not found.is_file():
         raise UsageError(f"--reuse {path}: there is no ledger; name another run's folder")
     return found.resolve()
-
-
-def _rehearse(config: RunConfig, dataset: Dataset, strategy: Strategy) -> None:
-    """Set a copy of the strategy up on the data: only it can say what it cannot use.
-
-    Raises:
-        PolymixError: an option does not go with the data, nothing that it would try can be built,
-            or a ledger to reuse is none.
-    """
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        Ledger.open(Path(scratch) / "ledger.sqlite", config.reuse) as ledger,
-    ):
-        evaluator = Evaluator(
-            dataset=dataset,
-            metric=metric_for(dataset.schema.target.task, config.metric),
-            memory=ledger,
-            bank=Path(scratch) / "bank",
-            device=torch.device(config.device),
-        )
-        driver = Driver(
-            evaluator=evaluator,
-            runner=LocalRunner(evaluator),
-            ledger=ledger,
-            strategy=strategy.fresh(),
-            budget=Budget(trials=config.trials),
-            seed=config.seed,
-            compare=config.compare,
-        )
-        driver.prepare()
-        refused: dict[str, None] = {}
-        for proposal in driver.strategy.expected():
-            try:
-                evaluator.cost(proposal.genotype, proposal.recipe)
-                return
-            except GenotypeError as error:
-                refused |= dict.fromkeys(error.problems)
-        if refused:
-            raise UsageError(list(refused)[:5])

@@ -35,6 +35,9 @@ from polymix.train.intervals import Referee
 SEARCH_SHARE = 0.5
 """Of the budget; the rest is the finalists'."""
 
+SUPERNET_SHARE = 0.25
+"""Of a search, what its supernet has at least, however long backbones took before it."""
+
 RANDOM_SHARE = {"fifth": 0.2, "full": 0.5}
 """Of the search, by how random search is compared."""
 
@@ -272,8 +275,8 @@ class Driver:
                 begun = time.monotonic()
                 strategy.epoch(trainer, train, val)
                 taken = time.monotonic() - begun
-                own = SEARCH_SHARE * (1.0 - RANDOM_SHARE[self.compare])
-                room = own * self.clock.limit - self.clock.used
+                own = SEARCH_SHARE * (1.0 - RANDOM_SHARE[self.compare]) * self.clock.limit
+                room = max(own - self.clock.used, SUPERNET_SHARE * own)
                 wanted = max(1, min(wanted, int(room / max(taken, 1e-9))))
             horizon = self.decide("search: horizon", wanted)
         strategy.start(horizon, trainer)

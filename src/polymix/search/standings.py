@@ -11,6 +11,10 @@ from polymix.train.intervals import Referee
 ENOUGH_SEEDS = 3
 
 
+FUSING = {Role.WINNER, Role.LATE, Role.RANDOM}
+"""Whose networks fuse, unless they are a single modality's, too."""
+
+
 @dataclass
 class Finalist:
     """One of those that are trained in full.
@@ -63,7 +67,7 @@ class Standings:
         chosen: the trial whose model is shipped; none if nothing has a score.
         chosen_rank: the rank of its finalist.
         seeds: rounds that every ranked finalist finished.
-        gain: the strategy's own best, minus the best single modality.
+        gain: the best network that fuses, whoever proposed it, minus the best single modality.
     """
 
     rows: tuple[Standing, ...]
@@ -148,8 +152,10 @@ def _cost(finalist: Finalist) -> Cost:
 def _gain(
     rows: Sequence[Standing], runs: dict[int, list[Trial]], referee: Referee
 ) -> Interval | None:
-    own = next((r for r in rows if Role.WINNER in r.finalist.roles and r.rank), None)
-    single = next((r for r in rows if Role.SINGLE in r.finalist.roles and r.rank), None)
-    if own is None or single is None or own is single:
+    ranked = [r for r in rows if r.rank]
+    alone = [r for r in ranked if Role.SINGLE in r.finalist.roles]
+    single = next(iter(alone), None)
+    fused = next((r for r in ranked if r not in alone and FUSING & set(r.finalist.roles)), None)
+    if fused is None or single is None:
         return None
-    return referee.difference(runs[id(own.finalist)], runs[id(single.finalist)])
+    return referee.difference(runs[id(fused.finalist)], runs[id(single.finalist)])

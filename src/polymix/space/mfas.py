@@ -62,6 +62,25 @@ class MFASGenotype(Genotype):
         layers = (f"({','.join(map(str, f))} {a})" for f, a in self.layers)
         return f"{'+'.join(name for name, _ in self.backbones)} {' '.join(layers)}"
 
+    def draw(self) -> str:
+        """A drawing of the fusion network, a line a layer.
+
+        >>> two = (("image", Block.of("lenet")), ("sound", Block.of("lenet", stages=5)))
+        >>> layers = (((2, 4), "relu"), ((0, 4), "sigmoid"))
+        >>> print(MFASGenotype(backbones=two, layers=layers).draw())
+        image[2] ─┬─ sound[4] ──────── relu ───── h1
+        image[0] ─┬─ sound[4] ─┬─ h1 ─ sigmoid ── h2 ── softmax
+        """
+        lines = []
+        for number, (features, activation) in enumerate(self.layers, 1):
+            named = zip(self.backbones, features, strict=True)
+            read = " ─┬─ ".join(f"{name}[{index}]" for (name, _), index in named)
+            before = f" ─┬─ h{number - 1} ─ " if number > 1 else " ──────── "
+            wide = max(len(a) for _, a in self.layers)
+            tail = "─" * (wide - len(activation) + 2)
+            lines.append(f"{read}{before}{activation} {tail} h{number}")
+        return "\n".join(lines) + " ── softmax"
+
 
 @dataclass(frozen=True)
 class MFASSpace:
@@ -167,22 +186,3 @@ class MFASSpace:
         if len(genotype.layers) >= self.length:
             return []
         return [self.genotype([*genotype.layers, layer]) for layer in self.unit]
-
-
-def draw(genotype: MFASGenotype) -> str:
-    """A drawing of the fusion network, a line a layer.
-
-    >>> two = (("image", Block.of("lenet")), ("sound", Block.of("lenet", stages=5)))
-    >>> print(draw(MFASGenotype(backbones=two, layers=(((2, 4), "relu"), ((0, 4), "sigmoid")))))
-    image[2] ─┬─ sound[4] ──────── relu ───── h1
-    image[0] ─┬─ sound[4] ─┬─ h1 ─ sigmoid ── h2 ── softmax
-    """
-    lines = []
-    for number, (features, activation) in enumerate(genotype.layers, 1):
-        named = zip(genotype.backbones, features, strict=True)
-        read = " ─┬─ ".join(f"{name}[{index}]" for (name, _), index in named)
-        before = f" ─┬─ h{number - 1} ─ " if number > 1 else " ──────── "
-        wide = max(len(a) for _, a in genotype.layers)
-        tail = "─" * (wide - len(activation) + 2)
-        lines.append(f"{read}{before}{activation} {tail} h{number}")
-    return "\n".join(lines) + " ── softmax"
