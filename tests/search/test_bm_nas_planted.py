@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from polymix.nn import catalog
-from search.planted import Given, doubled, gated, search
+from polymix.testing.planted import Given, doubled, gated
+from search.planted import search
 
 OPTIONS = {"cells": 1, "steps": 1, "channels": 8, "dropout": 0.0, "batch_size": 64}
 
