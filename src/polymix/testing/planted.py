@@ -95,7 +95,10 @@ def doubled(rows: int, seed: int) -> Dataset:
 
 
 def kinked(rows: int, seed: int) -> Dataset:
-    """ConcatFC, and a layer after it: whether both or neither of |x_i - y_i| are large."""
+    """ConcatFC, and a layer after it: whether both or neither of |x_i - y_i| are large.
+
+    Sum comes close: what joins two steps, and the head, have ReLUs of their own.
+    """
     rng = seeds.stream(seed, "kinks")
     a, b = (rng.standard_normal((rows, 2)) for _ in "ab")
     large = np.tanh(3 * (np.abs(a - b) - 0.95))
