@@ -1,0 +1,104 @@
+"""Planted problems for BM-NAS: how well each fixed network solves them, and what the search finds.
+
+    OMP_NUM_THREADS=1 python benchmarks/bm_nas_planted.py [--seeds 10 11 12] [--search]
+
+Of a problem's networks, those worth comparing are trained alone at the first seed: all steps of one
+Cell; for `kinked`, the same operation twice; for `chained`, LinearGLU on all pairs. With
+`--search`, each seed is searched, too, with one set of options for all problems.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from common import lab_on, last, report, task_of
+from polymix.data.batch import RowSource
+from polymix.data.dataset import Dataset
+from polymix.nn import catalog
+from polymix.records import Fidelity, Proposal, Recipe
+from polymix.search.bm_nas import BMNAS
+from polymix.space.bm_nas import OPERATIONS, BMNASGenotype, BMNASSpace, Cell, Step
+from polymix.testing import planted
+from polymix.train.feed import Feed, FeedTrainer
+
+PROBLEMS: dict[str, tuple[Callable[[int, int], Dataset], dict[str, int]]] = {
+    "gated": (planted.gated, {"length": 2}),
+    "signed": (planted.signed, {"length": 2}),
+    "attended": (planted.attended, {"length": 4, "channels": 16}),
+    "doubled": (planted.doubled, {"length": 5, "channels": 16}),
+    "kinked": (planted.kinked, {"length": 2, "channels": 12, "steps": 2}),
+    "chained": (planted.chained, {"length": 2, "cells": 2}),
+}
+SIZES = {"cells": 1, "steps": 1, "channels": 8}
+
+
+def main() -> None:
+    """Train, search, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, default=4000)
+    parser.add_argument("--epochs", type=int, default=20, help="of a fixed network, of a search")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[10])
+    parser.add_argument("--problems", nargs="+", choices=list(PROBLEMS), default=list(PROBLEMS))
+    parser.add_argument("--search", action="store_true", help="search every seed, too")
+    parser.add_argument("--out", type=Path, help="write the result as JSON")
+    arguments = parser.parse_args()
+    catalog.ENCODERS[planted.Given.name] = planted.Given
+    result = {name: run(name, arguments) for name in arguments.problems}
+    report({"benchmark": "bm_nas_planted", "rows": arguments.rows, **result}, arguments.out)
+
+
+def run(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One problem's networks, and its searches."""
+    make, sizes = PROBLEMS[name]
+    fields: dict[str, Any] = {**SIZES, **sizes, "dropout": 0.0}
+    told: dict[str, Any] = {"found": {}}
+    for seed in arguments.seeds:
+        data = make(arguments.rows, seed)
+        with lab_on(data, None) as lab:
+            strategy = BMNAS(
+                backbones=dict.fromkeys(data.schema.names, planted.Given.name),
+                horizon=arguments.epochs,
+                batch_size=32,
+                **fields,
+            )
+            strategy.setup(task_of(lab.evaluator, seed))
+            if seed == arguments.seeds[0]:
+                genotypes = list(fixed(strategy.space))
+                fidelity = Fidelity(len(data.split.train), arguments.epochs, seed)
+                recipe = Recipe(lr=5e-3, batch_size=32, frozen=True)
+                trials = lab.run([Proposal(g, fidelity, recipe) for g in genotypes])
+                scores = {str(g): last(t) for g, t in zip(genotypes, trials, strict=True)}
+                told["fixed"] = dict(sorted(scores.items(), key=lambda item: -item[1]))
+            if arguments.search:
+                trainer = FeedTrainer(lab.evaluator, seed)
+                source = RowSource(data, lab.evaluator.device)
+                train, val = (Feed(source, r, seed) for r in (data.split.train, data.split.val))
+                for _ in range(strategy.start(None, trainer)):
+                    strategy.epoch(trainer, train, val)
+                told["found"][seed] = str(strategy.chosen()[0])
+    return told
+
+
+def fixed(space: BMNASSpace) -> Iterator[BMNASGenotype]:
+    """The networks that a problem's intended one is compared with."""
+    if space.cells == 1 and space.steps == 1:
+        yield from space
+        return
+    if space.cells == 1:
+        for operation in OPERATIONS:
+            step = Step(inputs=(0, 1), operation=operation)
+            yield space.genotype([Cell(inputs=(0, 1), steps=(step, step))])
+        return
+    step = Step(inputs=(0, 1), operation="linear-glu")
+    for pairs in product(*space.tuples):
+        yield space.genotype([Cell(inputs=pair, steps=(step,)) for pair in pairs])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""Problems whose good answer is known, for BM-NAS.
+
+Tokens are given; the label is a function of them that some choice expresses, and others do not.
+Each takes rows and a seed, and gives a dataset whose halves are training and validation rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from polymix import seeds
+from polymix.data.dataset import Dataset
+from polymix.data.schema import Kind, Modality, Schema, Target, Task
+from polymix.data.split import stratified_codes
+from polymix.nn.encoder import Encoder
+from polymix.nn.tokens import Tokens
+
+LENGTH = 4
+
+
+class Given(Encoder):
+    """A series, as it is; without weights.
+
+    Args:
+        modality: what comes in.
+    """
+
+    name: ClassVar[str] = "given"
+    VERSION: ClassVar[int] = 1
+    kinds: ClassVar[frozenset[Kind]] = frozenset({Kind.TIMESERIES})
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {"small": {}}  # type: ignore[assignment]
+
+    def __init__(self, modality: Modality) -> None:
+        super().__init__()
+        self.widths = (modality.shape[1],)
+
+    def features(self, x: Tensor) -> list[Tokens]:
+        """`(B, T, C)` as tokens."""
+        return [Tokens(x)]
+
+
+def dataset_of(arrays: Mapping[str, np.ndarray], target: np.ndarray, seed: int) -> Dataset:
+    """Half of the rows are training rows, most of the others validation rows."""
+    schema = Schema(
+        modalities=tuple(
+            Modality(name=n, kind=Kind.TIMESERIES, shape=a.shape[1:], dtype="float32")
+            for n, a in arrays.items()
+        ),
+        target=Target(name="y", task=Task.MULTICLASS, classes=("no", "yes")),
+    )
+    codes = stratified_codes(target, 0.4, 0.05, seed)
+    given = {n: a.astype(np.float32) for n, a in arrays.items()}
+    return Dataset.from_arrays("planted", schema, given, target, codes)
+
+
+def gated(rows: int, seed: int) -> Dataset:
+    """LinearGLU: x ⊙ (2σ(4y) - 1), read with the signs of channels."""
+    rng = seeds.stream(seed, "gated")
+    a, b = (rng.standard_normal((rows, 3)) for _ in "ab")
+    target = _above((a * _gate(b)) @ [1, -1, 1])
+    return dataset_of({"a": _repeated(rng, a), "b": _repeated(rng, b)}, target, seed)
+
+
+def signed(rows: int, seed: int) -> Dataset:
+    """LinearGLU, too: as `gated`, but signs differ by position, so that more is to be told."""
+    rng = seeds.stream(seed, "gated")
+    a, b = (rng.standard_normal((rows, 2, 3)) for _ in "ab")
+    signs = rng.choice([-1, 1], (2, 3))
+    return dataset_of({"a": a, "b": b}, _above((a * _gate(b) * signs).sum((1, 2))), seed)
+
+
+def attended(rows: int, seed: int) -> Dataset:
+    """Attention: the first token of x asks among y's keys; what its others ask does not count."""
+    rng = seeds.stream(seed, "attended")
+    query, tokens, target = _looked_up(rng, rows)
+    others = np.eye(LENGTH)[rng.integers(LENGTH, size=(rows, LENGTH - 1))]
+    given = {"a": np.concatenate([query[:, None], others], 1), "b": tokens}
+    given = {n: x + 0.05 * rng.standard_normal(x.shape) for n, x in given.items()}
+    return dataset_of(given, target, seed)
+
+
+def doubled(rows: int, seed: int) -> Dataset:
+    """The same input twice: x's first token asks for one of its others; y is noise."""
+    rng = seeds.stream(seed, "doubled")
+    query, tokens, target = _looked_up(rng, rows)
+    tokens = np.concatenate([tokens, np.zeros((rows, LENGTH, 1))], -1)
+    first = np.concatenate([query, np.zeros((rows, 1)), np.ones((rows, 1))], -1)
+    a = np.concatenate([first[:, None], tokens], 1)
+    a = a + 0.05 * rng.standard_normal(a.shape)
+    return dataset_of({"a": a, "b": rng.standard_normal(a.shape)}, target, seed)
+
+
+def kinked(rows: int, seed: int) -> Dataset:
+    """ConcatFC, and a layer after it: whether both or neither of |x_i - y_i| are large.
+
+    Sum comes close: what joins two steps, and the head, have ReLUs of their own.
+    """
+    rng = seeds.stream(seed, "kinks")
+    a, b = (rng.standard_normal((rows, 2)) for _ in "ab")
+    large = np.tanh(3 * (np.abs(a - b) - 0.95))
+    target = _above(large.prod(1) + 0.3 * large.sum(1))
+    return dataset_of({"a": _repeated(rng, a), "b": _repeated(rng, b)}, target, seed)
+
+
+def chained(rows: int, seed: int) -> Dataset:
+    """A Cell that feeds a Cell: x through the gates of y and of z."""
+    rng = seeds.stream(seed, "chain")
+    a, b, c = (rng.standard_normal((rows, 2, 2)) for _ in "abc")
+    signs = rng.choice([-1, 1], (2, 2))
+    score = (a * (_gate(b) + 0.5) * (_gate(c) + 0.5) * signs).sum((1, 2))
+    return dataset_of({"a": a, "b": b, "c": c}, _above(score), seed)
+
+
+def _gate(x: np.ndarray) -> np.ndarray:
+    gates: np.ndarray = 2 / (1 + np.exp(-4 * x)) - 1
+    return gates
+
+
+def _repeated(rng: np.random.Generator, vectors: np.ndarray) -> np.ndarray:
+    """Vectors `(N, D)` as two tokens each, a little blurred."""
+    tokens = np.repeat(vectors[:, None], 2, 1)
+    blurred: np.ndarray = tokens + 0.05 * rng.standard_normal(tokens.shape)
+    return blurred
+
+
+def _above(score: np.ndarray) -> np.ndarray:
+    labels: np.ndarray = (score > np.median(score)).astype(np.int64)
+    return labels
+
+
+def _looked_up(rng: np.random.Generator, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A query for one of some tokens, in any order; the tokens; the value that it finds."""
+    keys = np.eye(LENGTH)
+    order = np.argsort(rng.random((rows, LENGTH)), 1)
+    values = rng.choice([-1.0, 1.0], (rows, LENGTH))
+    asked = rng.integers(LENGTH, size=rows)
+    tokens = np.concatenate([keys[order], values[..., None]], -1)
+    found = values[np.arange(rows), (order == asked[:, None]).argmax(1)]
+    return keys[asked], tokens, (found > 0).astype(np.int64)
