@@ -4,28 +4,28 @@
     backbones, each alone, in full, as ordinary trials     `ask`, `tell`
     initialise α, β, γ and ω                               `start`
     while not converged:                                   `horizon` epochs
-        update ω on training rows                          `_train_weights`
-        update (α, β, γ) on validation rows                `_train_choices`, in turns with ω
+        update ω on training rows                          `Updates.weights`
+        update (α, β, γ) on validation rows                `Updates.choices`, in turns with ω
         derive the genotype                                `Supernet.derive`, Eq. 3 and 11
         keep the best by validation                        `_look`
     the best is trained alone                              `derive`
 
-The two updates take turns within an epoch, so that each goes once through its rows. A mixture's
-weights adapt to one another, and an operation that learns slowly loses to Sum before it is of use.
-So weights are trained along paths: a network a batch, drawn by the choices' shares (single-path
-one-shot, Guo et al. 2020; uniformly until choices move). Choices follow the log-probability of the
-best of `paths` networks drawn for a batch of validation rows, over the mean of the others: a
-policy gradient (Williams 1992) that is after the best network, not the best mean (Petersen et al.
-2021), as an operation is worth something with the right inputs alone. Networks are weighed without
-backward passes. With `second_order` both updates see the mixture, as in the paper. What is
-validated is the derived network, with the supernet's weights, without dropout: the supernet's own
-score says nothing of one genotype. Learning rate and temperature are such that choices are made: at
-the paper's 3e-4 the logits hardly move, and what is derived is the random start.
+The two updates take turns within an epoch, so that each goes once through its rows. What is
+validated are networks with the supernet's weights, without dropout: the supernet's own score says
+nothing of one genotype.
+
+How the updates go is `bm_nas_updates`'s: along paths, or, with `relaxed`, of mixtures, as in the
+paper. Along paths more than the derived network is looked at: the `kept` best so far, and those
+that were the best of their batch most often.
+
+Learning rate and temperature are such that choices are made: at the paper's 3e-4 the logits hardly
+move, and what is derived is the random start.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -42,10 +42,10 @@ from polymix.nn.bm_nas_supernet import Supernet
 from polymix.nn.model import Model, load_matching
 from polymix.records import EpochRecord, Proposal, Recipe, Trial
 from polymix.search.backbones import OnBackbones
-from polymix.search.bm_nas_bilevel import unrolled_gradients
+from polymix.search.bm_nas_updates import AlongPaths, OfMixtures, Updates
 from polymix.search.estimate import BACKWARD
 from polymix.search.protocol import Task
-from polymix.space.bm_nas import OPERATIONS, BMNASGenotype, BMNASSpace, Cell
+from polymix.space.bm_nas import OPERATIONS, BMNASGenotype, BMNASSpace
 from polymix.space.bm_nas_fixed import late_pairs, with_fusion
 from polymix.train.cost import count_fusing
 from polymix.train.feed import Feed, FeedTrainer
@@ -80,8 +80,10 @@ class BMNAS(OnBackbones):
         warmup: share of the epochs in which they stay as they are.
         coldest: temperature of the choices at the end; it falls from 1 by the same factor a step.
         paths: networks that are compared on each batch of validation rows.
-        second_order: mixtures instead of paths; α, β and γ see one step of the weights ahead
-            (DARTS, Eq. 7), at thrice the cost or more.
+        kept: of those validated, the best that are trained and compared further.
+        relaxed: mixtures instead of paths, as the paper has it.
+        second_order: relaxed, and α, β and γ see one step of the weights ahead (DARTS, Eq. 7), at
+            thrice the cost or more.
         top: how many of the derived networks are trained in full.
         probe_epochs: of a network that random search draws.
         full_epochs: of the full training.
@@ -111,6 +113,8 @@ class BMNAS(OnBackbones):
     warmup: float = Field(default=0.4, ge=0, le=1)
     coldest: float = Field(default=0.1, gt=0, le=1)
     paths: int = Field(default=8, ge=2)
+    kept: int = Field(default=4, ge=1)
+    relaxed: bool = False
     second_order: bool = False
     top: int = Field(default=1, ge=1)
     probe_epochs: int = Field(default=5, ge=1)
@@ -207,7 +211,7 @@ class BMNAS(OnBackbones):
         schema = trainer.schema_for(self._recipe(self.lr, frozen=True))
         with seeds.torch_stream("cpu", trainer.seed, "bm-nas supernet"):
             net = Supernet(self._space, schema)
-        net.path = None if self.second_order else net.derive().cells
+        net.path = None if self.relaxed or self.second_order else net.derive().cells
         self._flops, net.path = count_fusing(net, schema), None
         trainer.adopt(net, tuple(self._kept.values()))
         self._source = trainer.banked(net)
@@ -226,16 +230,16 @@ class BMNAS(OnBackbones):
         """Weights and choices in turns, each once through its rows; then derive, and look."""
         epoch, net = self._epoch, self._net
         train, val = train.over(self._source), val.over(self._source)
-        losses = self._alternate(trainer, train, val)
+        losses, won = self._alternate(trainer, train, val)
         genotype = net.derive()
-        score, loss = self._look(genotype, trainer, val)
-        before = self._found.pop(genotype, (-math.inf, math.inf))
-        self._found[genotype] = max(before, (score, loss), key=lambda s: (s[0], -s[1]))
-        seen = 1 + BACKWARD if self.second_order else self.paths
-        steps = (1 + BACKWARD) * len(train) + seen * len(val)
+        looked = {g: self._look(g, trainer, val) for g in [genotype, *self._kept_ones(), *won]}
+        self._found |= looked
+        mixed = self.relaxed or self.second_order
+        compared = 1 + BACKWARD if mixed else self.paths + self.kept
+        steps = (1 + BACKWARD) * len(train) + (len(looked) + compared) * len(val)
         numbers = {
-            "score": score,
-            "score_loss": loss,
+            "score": looked[genotype][0],
+            "score_loss": looked[genotype][1],
             **losses,
             **{f"entropy_{name}": value for name, value in net.entropies().items()},
             "temperature": net.temperature,
@@ -244,32 +248,46 @@ class BMNAS(OnBackbones):
         self._epoch += 1
         return EpochRecord(epoch, tuple(numbers.items()))
 
-    def _alternate(self, trainer: FeedTrainer, train: Feed, val: Feed) -> dict[str, float]:
-        """One epoch of both updates; their mean losses."""
+    def _kept_ones(self) -> list[BMNASGenotype]:
+        """The best so far, or the guess."""
+        return [] if self.relaxed or self.second_order else self.chosen()[: self.kept]
+
+    def _alternate(
+        self, trainer: FeedTrainer, train: Feed, val: Feed
+    ) -> tuple[dict[str, float], list[BMNASGenotype]]:
+        """One epoch of both updates: their mean losses, and the networks that won most often."""
         ours = math.ceil(len(train) / self.batch_size)
         theirs = math.ceil(len(val) / self.batch_size)
         still = self._epoch < math.floor(self.warmup * self._epochs)
+        kept = [] if still else self._kept_ones()
         others = val.shuffled(self.batch_size, self._epoch)
         weights, choices, taken = [], [], 0
+        won: Counter[BMNASGenotype] = Counter()
         rng = seeds.stream(trainer.seed, "bm-nas hide", self._epoch)
         draws = seeds.stream(trainer.seed, "bm-nas paths", self._epoch)
+        updates = self._updates(trainer)
         with trainer.dropout("bm-nas epoch", self._epoch):
             for t, batch in enumerate(train.shuffled(self.batch_size, self._epoch)):
                 self._anneal((self._epoch + t / ours) / self._epochs)
                 batch = self._hidden(batch, trainer, rng)
-                weights.append(self._train_weights(trainer, batch, draws))
-                while not still and taken < (t + 1) * theirs // ours:
+                weights.append(updates.weights(batch, draws, kept))
+                while taken < (t + 1) * theirs // ours:
                     other = self._hidden(next(others), trainer, rng)
-                    if self.second_order:
-                        choices.append(self._look_ahead(trainer, batch, other))
-                    else:
-                        choices.append(self._train_choices(trainer, other, draws))
+                    told = updates.choices(batch, other, draws, kept, still)
+                    choices.append(told.loss)
+                    won.update(told.won)
                     taken += 1
         self._anneal((self._epoch + 1) / self._epochs)
-        found = {"loss": float(torch.stack(weights).mean())}
-        if choices:
-            found["choice_loss"] = float(torch.stack(choices).mean())
-        return found
+        found = {
+            "loss": float(torch.stack(weights).mean()),
+            "choice_loss": float(torch.stack(choices).mean()),
+        }
+        return found, [genotype for genotype, _ in won.most_common(self.kept)]
+
+    def _updates(self, trainer: FeedTrainer) -> Updates:
+        if not (self.relaxed or self.second_order):
+            return AlongPaths(self._net, trainer, self._optimizers, self.paths)
+        return OfMixtures(self._net, trainer, self._optimizers, self.second_order)
 
     def _anneal(self, share: float) -> None:
         """Learning rate and temperature, at a share of the whole search."""
@@ -287,47 +305,6 @@ class BMNAS(OnBackbones):
         assert batch.target is not None
         used = [columns[name] for name in self._space.backbones]
         return hide(batch, draw_hidden(len(batch.target), used, len(columns), share, rng))
-
-    def _loss(
-        self, trainer: FeedTrainer, batch: Batch, path: Sequence[Cell] | None = None
-    ) -> Tensor:
-        """Of a path, or of the mixture."""
-        self._net.path = path
-        output = self._net.fuse(batch.inputs, batch.present)  # type: ignore[arg-type]
-        self._net.path = None
-        assert batch.target is not None
-        return trainer.objective(output, batch.target, batch.present, (1.0, {}))
-
-    def _train_weights(
-        self, trainer: FeedTrainer, batch: Batch, draws: np.random.Generator
-    ) -> Tensor:
-        """ω, on a batch of training rows."""
-        self._net.train()
-        loss = self._loss(trainer, batch, None if self.second_order else self._net.draw(draws))
-        trainer.step(loss, self._optimizers["weights"])
-        return loss.detach()
-
-    def _train_choices(
-        self, trainer: FeedTrainer, batch: Batch, draws: np.random.Generator
-    ) -> Tensor:
-        """α, β and γ, on a batch of validation rows, without dropout; the paths' mean loss."""
-        self._net.eval()
-        paths = [self._net.draw(draws) for _ in range(self.paths)]
-        with torch.no_grad():
-            losses = torch.stack([self._loss(trainer, batch, path) for path in paths])
-        best = int(losses.argmin())
-        likely = torch.stack([self._net.log_share(path) for path in paths])
-        others = (likely.sum() - likely[best]) / (self.paths - 1)
-        trainer.step(others - likely[best], self._optimizers["choices"])
-        return losses.mean()
-
-    def _look_ahead(self, trainer: FeedTrainer, batch: Batch, other: Batch) -> Tensor:
-        """α, β and γ by the second order: on validation rows, one step on training rows ahead."""
-        self._net.eval()
-        lr = self._optimizers["weights"].param_groups[0]["lr"]
-        loss = unrolled_gradients(self._net, trainer.objective, batch, other, lr)
-        self._optimizers["choices"].step()
-        return loss
 
     def _look(
         self, genotype: BMNASGenotype, trainer: FeedTrainer, val: Feed

@@ -52,7 +52,7 @@ def dataset_of(arrays: Mapping[str, np.ndarray], target: np.ndarray, seed: int) 
         ),
         target=Target(name="y", task=Task.MULTICLASS, classes=("no", "yes")),
     )
-    codes = stratified_codes(target, 0.4, 0.05, seed)
+    codes = stratified_codes(target, 0.2, 0.05, seed)
     given = {n: a.astype(np.float32) for n, a in arrays.items()}
     return Dataset.from_arrays("planted", schema, given, target, codes)
 
@@ -74,11 +74,11 @@ def signed(rows: int, seed: int) -> Dataset:
 
 
 def attended(rows: int, seed: int) -> Dataset:
-    """Attention: the first token of x asks among y's keys; what its others ask does not count."""
-    rng = seeds.stream(seed, "attended")
+    """Attention: the first token of y asks among x's keys; its others are empty."""
+    rng = seeds.stream(seed, "asked")
     query, tokens, target = _looked_up(rng, rows)
-    others = np.eye(LENGTH)[rng.integers(LENGTH, size=(rows, LENGTH - 1))]
-    given = {"a": np.concatenate([query[:, None], others], 1), "b": tokens}
+    empty = np.zeros((rows, LENGTH - 1, LENGTH))
+    given = {"a": tokens, "b": np.concatenate([query[:, None], empty], 1)}
     given = {n: x + 0.05 * rng.standard_normal(x.shape) for n, x in given.items()}
     return dataset_of(given, target, seed)
 
