@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from polymix.search.driver import Driver
 
 MOST_SINGLES = 3
-LEAST_EPOCHS = 4
+LEAST_EPOCHS, LEAST_STEPS = 4, 200
+"""What a training has at least, before there are fewer seeds: where rows are few, epochs are short,
+and seeds of what was hardly trained say nothing of each other."""
+
 BOOSTING_SHARE = 0.15
 """Of the finalists' time, what gradient boosting may be expected to take."""
 
@@ -162,11 +165,16 @@ class Finals:
         if driver.clock.remaining is not None:
             # A refit takes about as long as a finalist's seed.
             share = 1 / (1 + driver.strategy.refits / (count * plan["seeds"]))
-            plan |= self._timed(share * driver.clock.remaining, plan["seeds"], wish.epochs, rows)
+            steps = math.ceil(rows / self.finalists[0].proposal.recipe.batch_size)
+            least = max(LEAST_EPOCHS, math.ceil(LEAST_STEPS / steps))
+            left = share * driver.clock.remaining
+            plan |= self._timed(left, plan["seeds"], wish.epochs, rows, least)
         return dict(driver.decide("finalists", plan))
 
-    def _timed(self, remaining: float, seeds: int, epochs: int, rows: int) -> dict[str, Any]:
-        """What fits the time that is left: fewer epochs first, then seeds, then rows."""
+    def _timed(
+        self, remaining: float, seeds: int, epochs: int, rows: int, least: int = LEAST_EPOCHS
+    ) -> dict[str, Any]:
+        """What fits the time left: fewer epochs, down to `least`, then fewer seeds, then rows."""
         seconds = max(0.0, remaining * 0.97 - 2.0) / MARGIN
         seconds *= min(self.driver.runner.jobs, len(self.finalists))
         fits = [self._fit_seconds(f) for f in self.finalists]
@@ -175,7 +183,7 @@ class Finals:
         fixed = sum(fit for fit in fits if fit is not None)
         for count in range(seeds, 0, -1):
             fitting = int((seconds - count * fixed) / (count * max(epoch, 1e-9)))
-            if fitting >= min(epochs, LEAST_EPOCHS):
+            if fitting >= min(epochs, least):
                 return {"seeds": count, "epochs": min(epochs, fitting)}
         seconds = max(0.0, seconds - fixed)
         fitting = int(seconds / max(epoch, 1e-9))

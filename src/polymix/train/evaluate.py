@@ -35,6 +35,7 @@ from polymix.train.metrics import Metric
 from polymix.train.moments import moments_of
 from polymix.train.objective import Objective
 from polymix.train.settle import State, settled
+from polymix.train.shift import shifts_of
 from polymix.train.uncertainty import uncertainty
 
 Done = tuple[Trial, State | None]
@@ -323,6 +324,7 @@ class Evaluator:
             fidelity=first.fidelity,
             name=first.genotype.digest,
             modalities=tuple(models[0].wants),
+            shifts=shifts_of(self.dataset.schema, first.recipe.shift),
             keep=any(p.keep for p in group.proposals),
             deadline=deadline,
             save=save,
@@ -413,7 +415,7 @@ class Evaluator:
         return model.eval()
 
 
-LATER = ("thaw", "refit", "balanced")
+LATER = ("thaw", "refit", "balanced", "shift")
 
 
 def _told(recipe: Recipe) -> dict[str, Any]:
