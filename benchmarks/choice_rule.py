@@ -28,7 +28,7 @@ import pandas as pd
 from common import report
 from polymix import Predictor
 from polymix.data.table_split import random_codes
-from polymix.records import Interval
+from polymix.records import Interval, Trial
 from polymix.store.ledger import Ledger
 from polymix.train.intervals import Referee, spread
 from polymix.train.metrics import METRICS
@@ -63,26 +63,27 @@ def searched(frame: pd.DataFrame, folder: Path, limit: str) -> dict[str, Any]:
             table, time_limit=limit, table={"split": "split"}
         )
     board = predictor.leaderboard_json()
-    held = {f["rank"]: f["test"]["value"] for f in predictor.evaluate()["finalists"]}
+    held = {f["rank_val"]: f["test"]["value"] for f in predictor.evaluate()["finalists"]}
     finalists = [row for row in board["rows"] if row.get("rank")]
     with Ledger.open(runs / "ledger.sqlite", read_only=True) as ledger:
-        trials = {row.trial.key: row.trial for row in ledger.rows()}
-    made = {
-        f["rank"]: [trials[t["key"]] for t in f["trials"] if t["status"] == "done"]
-        for f in finalists
-    }
+        known = {t.key: t.proposal for t in ledger.trials()}
+        made: dict[int, list[Trial]] = {}
+        for f in finalists:
+            done = [t["key"] for t in f["trials"] if t["status"] == "done"]
+            found = [ledger.get(key, known[key]) for key in done[: f["seeds"]]]
+            made[f["rank"]] = [t for t in found if t is not None]
     regression = pd.api.types.is_numeric_dtype(frame["y"])
     y = frame["y"].to_numpy(float) if regression else np.unique(frame["y"], return_inverse=True)[1]
     referee = Referee(METRICS[board["metric"]], y[frame["split"] == "val"])
-    found = {}
+    chosen: dict[str, Any] = {}
     for rule, near in RULES.items():
         within = [
             f for f in finalists
             if f["rank"] == 1 or near(referee.difference(made[1], made[f["rank"]]))
         ]  # fmt: skip
         taken = min(within, key=lambda f: (f["flops"], f["rank"]))
-        found[rule] = {"what": taken["label"], "held_out": held[taken["rank"]]}
-    return found
+        chosen[rule] = {"what": taken["label"], "held_out": held[taken["rank"]]}
+    return chosen
 
 
 def main() -> None:

@@ -167,8 +167,8 @@ class Finals:
             share = 1 / (1 + driver.strategy.refits / (count * plan["seeds"]))
             steps = math.ceil(rows / self.finalists[0].proposal.recipe.batch_size)
             least = max(LEAST_EPOCHS, math.ceil(LEAST_STEPS / steps))
-            left = share * driver.clock.remaining
-            plan |= self._timed(left, plan["seeds"], wish.epochs, rows, least)
+            room = share * driver.clock.remaining
+            plan |= self._timed(room, plan["seeds"], wish.epochs, rows, least)
         return dict(driver.decide("finalists", plan))
 
     def _timed(
