@@ -50,7 +50,7 @@ def split_anew(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
     return rows.assign(split=NAMES[random_codes(np.asarray(targets), 1000 + seed)])
 
 
-def searched(frame: pd.DataFrame, folder: Path, limit: str) -> dict[str, Any]:
+def searched(frame: pd.DataFrame, folder: Path, limit: str, ensemble: bool) -> dict[str, Any]:
     """One search, and what each rule would take of it."""
     table, runs = folder / "table.csv", folder / "run"
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def searched(frame: pd.DataFrame, folder: Path, limit: str) -> dict[str, Any]:
         predictor = Predictor.resume(runs)
     else:
         predictor = Predictor("y", path=runs, device="cpu").fit(
-            table, time_limit=limit, table={"split": "split"}
+            table, time_limit=limit, table={"split": "split"}, ensemble=ensemble
         )
     board = predictor.leaderboard_json()
     held = {f["rank_val"]: f["test"]["value"] for f in predictor.evaluate()["finalists"]}
@@ -94,6 +94,7 @@ def main() -> None:
     parser.add_argument("--mosi", type=Path, help="folder of CMU-MOSI's raw files")
     parser.add_argument("--seeds", type=int, default=4, help="splits of each table")
     parser.add_argument("--time-limit", default="30s")
+    parser.add_argument("--ensemble", action="store_true", help="as `polymix search --ensemble`")
     parser.add_argument("--work", type=Path, default=Path("runs/choice_rule"))
     parser.add_argument("--out", type=Path, help="write the result as JSON")
     arguments = parser.parse_args()
@@ -105,7 +106,9 @@ def main() -> None:
         frame = write_mosi(arguments.mosi) if name == "mosi" else write_sklearn(name)
         for seed in range(arguments.seeds):
             folder = arguments.work / f"{name}-{seed}"
-            one = searched(split_anew(frame, seed), folder, arguments.time_limit)
+            one = searched(
+                split_anew(frame, seed), folder, arguments.time_limit, arguments.ensemble
+            )
             found.setdefault(name, []).append(one)
             for rule, taken in one.items():
                 apart[rule].append(taken["held_out"] - one["tie"]["held_out"])
