@@ -68,8 +68,10 @@ def searched(frame: pd.DataFrame, folder: Path, limit: str, ensemble: bool) -> d
     with Ledger.open(runs / "ledger.sqlite", read_only=True) as ledger:
         known = {t.key: t.proposal for t in ledger.trials()}
         made: dict[int, list[Trial]] = {}
+        whole = all(any(t["status"] == "done" for t in f["trials"]) for f in finalists)
         for f in finalists:
-            done = [t["key"] for t in f["trials"] if t["status"] == "done"]
+            # As the run itself compares: where one was never finished, first seeds as they stand.
+            done = [t["key"] for t in f["trials"] if t["status"] == "done" or not whole]
             found = [ledger.get(key, known[key]) for key in done[: f["seeds"]]]
             made[f["rank"]] = [t for t in found if t is not None]
     regression = pd.api.types.is_numeric_dtype(frame["y"])

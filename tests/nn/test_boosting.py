@@ -36,8 +36,8 @@ SMALL = {"rounds": 12, "leaves": 7, "depth": 4, "least": 5}
 
 
 def genotype(schema, **changes):
-    described = tuple((m.name, Block.of(n)) for m in schema.modalities
-                      for n in describers_for(m.kind))  # fmt: skip
+    described = tuple((m.name, b) for m in schema.modalities
+                      for b in describers_for(m))  # fmt: skip
     return BoostingGenotype(descriptions=described, **{**SMALL, **changes})
 
 

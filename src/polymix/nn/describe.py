@@ -252,10 +252,10 @@ class Together(Description):
 DESCRIPTIONS: dict[str, type[TfIdf] | type[Summary]] = {d.name: d for d in (TfIdf, Summary)}
 
 
-def describers_for(kind: Kind) -> list[str]:
-    """What describes a kind of modality: our own, then encoders that come with weights."""
-    own = [name for name, cls in DESCRIPTIONS.items() if kind in cls.kinds]
-    return own + catalog.pretrained_for(kind)
+def describers_for(modality: Modality) -> list[Block]:
+    """What describes a modality: our own, then encoders that come with weights."""
+    own = [Block.of(name) for name, cls in DESCRIPTIONS.items() if modality.kind in cls.kinds]
+    return own + catalog.pretrained_for(modality)
 
 
 def make_description(block: Block, modality: Modality) -> Description:
@@ -265,10 +265,11 @@ def make_description(block: Block, modality: Modality) -> Description:
         GenotypeError: no such one, or a modality that it does not take.
     """
     cls = DESCRIPTIONS.get(block.name)
-    if cls is None and block.name in catalog.pretrained_for(modality.kind):
+    found = catalog.ENCODERS.get(block.name)
+    if cls is None and found and found.pretrained and modality.kind in found.kinds:
         return Frozen(catalog.make_encoder(block, modality))
     if cls is None or modality.kind not in cls.kinds:
-        hint = did_you_mean(block.name, describers_for(modality.kind))
+        hint = did_you_mean(block.name, [b.name for b in describers_for(modality)])
         raise GenotypeError(
             f"'{block.name}' describes no modality of kind {modality.kind} as '{modality.name}' "
             f"is: {hint}"

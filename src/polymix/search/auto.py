@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import Field, PrivateAttr
 
 from polymix.data.sample import sample_size
-from polymix.data.schema import Kind
+from polymix.data.schema import Kind, Modality
 from polymix.genotype import Block
 from polymix.nn import catalog
 from polymix.records import Proposal, Trial
@@ -79,7 +79,7 @@ class Auto(Strategy):
         self._inner = MixMAS(**options)
         self._inner.setup(task)
         if self._cramped(task) and self.encoders is None:
-            quick = {m.name: self._quick(m.kind) for m in task.schema.modalities}
+            quick = {m.name: self._quick(m) for m in task.schema.modalities}
             self._inner = MixMAS(**{**options, "encoders": quick, "seeds": 1})
             self._inner.setup(task)
             self._reasons.append("the time limit is tight: only encoders that are quick")
@@ -120,7 +120,7 @@ class Auto(Strategy):
         if len(modalities) > MANY:
             options |= {"fusions": ["concat", "mean"], "networks": ["none", "mlp-mixer"]}
             if self.encoders is None:
-                options["encoders"] = {m.name: self._quick(m.kind) for m in modalities}
+                options["encoders"] = {m.name: self._quick(m) for m in modalities}
             reasons.append(f"{len(modalities)} modalities: fewer candidates of each")
         if task.rows < FEW:
             options |= {"sample_rows": task.rows, "seeds": 2}
@@ -130,10 +130,10 @@ class Auto(Strategy):
             )
         return options, reasons
 
-    def _quick(self, kind: Kind) -> list[str]:
-        """Candidates of a kind that train quickly, and those that come with weights."""
-        found = [n for n in CANDIDATES[kind] if n in QUICK]
-        return found + catalog.pretrained_for(kind)
+    def _quick(self, modality: Modality) -> list[str]:
+        """Candidates that train quickly, and those that come with weights."""
+        found = [n for n in CANDIDATES[modality.kind] if n in QUICK]
+        return found + [block.name for block in catalog.pretrained_for(modality)]
 
     def _cramped(self, task: Task) -> bool:
         """Whether the time is short even for a few epochs of every candidate on half the rows."""

@@ -127,13 +127,22 @@ class Finals:
             return []
         rows = len(driver.evaluator.dataset.split.train)
         if driver.clock.limit is not None:
-            rounds = driver.ledger.decision("gradient boosting: rounds")
-            if rounds is None:
-                allowed = BOOSTING_SHARE * (driver.clock.remaining or 0.0) / ENOUGH_SEEDS
+            decided = driver.ledger.decision("gradient boosting: rounds")
+            allowed = BOOSTING_SHARE * (driver.clock.remaining or 0.0) / ENOUGH_SEEDS
+            plain = boosting_genotype(driver.evaluator.dataset.schema, pretrained=False)
+            assert plain is not None
+            if plain != genotype:
+                # The pass through a network is all or nothing: no fewer rounds make it quicker.
+                read = driver.ledger.decision("gradient boosting: pretrained")
+                if read is None:
+                    taken = driver.evaluator.fit_seconds(genotype, rows) or 0.0
+                    read = driver.decide("gradient boosting: pretrained", taken <= allowed)
+                genotype = genotype if read else plain
+            if decided is None:
                 expected = driver.evaluator.fit_seconds(genotype, rows) or 0.0
                 asked = within(genotype, expected, allowed)
-                rounds = driver.decide("gradient boosting: rounds", asked)
-            genotype = genotype.model_copy(update={"rounds": rounds})
+                decided = driver.decide("gradient boosting: rounds", asked)
+            genotype = genotype.model_copy(update={"rounds": decided})
         proposal = Proposal(genotype, Fidelity(rows, 1, driver.seed))
         return [Finalist(proposal, (Role.BOOSTING,), "gradient boosting")]
 

@@ -149,15 +149,17 @@ class MixMAS(Strategy):
         for modality in schema.modalities:
             fitting = catalog.encoders_for(modality.kind)
             own = given.get(modality.name) if isinstance(given, dict) else given
-            usual = [*CANDIDATES[modality.kind], *catalog.pretrained_for(modality.kind)]
-            wanted = usual if own is None else own
+            ready = {block.name: block for block in catalog.pretrained_for(modality)}
+            wanted = [*CANDIDATES[modality.kind], *ready] if own is None else own
             names = [n for n in wanted if n in fitting]
             if not names and not problems:
                 problems.append(
                     f"none of {own} takes modality '{modality.name}' of kind {modality.kind}: "
                     f"{', '.join(fitting)} do"
                 )
-            found[modality.name] = [Block.of(n, self.preset) for n in dict.fromkeys(names)]
+            found[modality.name] = [
+                ready.get(n, Block.of(n, self.preset)) for n in dict.fromkeys(names)
+            ]
         if problems:
             raise UsageError(problems)
         return found
