@@ -6,11 +6,11 @@ import math
 
 from polymix.data.schema import Kind, Schema
 from polymix.nn import boosting as model  # noqa: F401 - registers what builds the genotype
-from polymix.nn.describe import DESCRIPTIONS, describers_for
+from polymix.nn.describe import DESCRIPTIONS, describers_for, is_columns
 from polymix.space.boosting import BoostingGenotype
 
 KINDS = frozenset({Kind.TABULAR, Kind.TEXT, Kind.FEATURES})
-"""It stands among the finalists where one of the modalities is of these kinds."""
+"""It stands among the finalists where a modality is of these kinds, or a short series."""
 
 ROUNDS, LEAST_ROUNDS = 200, 5
 MOST_TREES = 5000
@@ -23,7 +23,7 @@ def boosting_genotype(schema: Schema, pretrained: bool = True) -> BoostingGenoty
         schema: of the data.
         pretrained: whether frozen encoders may describe a modality, beside what is fitted.
     """
-    if not KINDS & {m.kind for m in schema.modalities}:
+    if not any(m.kind in KINDS or is_columns(m) for m in schema.modalities):
         return None
     described = tuple(
         (m.name, block)
