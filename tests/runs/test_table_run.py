@@ -194,7 +194,8 @@ def test_tuning_data_lie_in_a_folder_of_their_own(tmp_path, monkeypatch):
         for row in range(rows):
             pixels = rng.integers(0, 256, (12, 12), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / f"{row}.png")
-        frame = pd.DataFrame({"photo": [f"{r}.png" for r in range(rows)]})
+        curves = ["[1, 2, 3]"] * rows  # no paths, though a series' cells can be
+        frame = pd.DataFrame({"photo": [f"{r}.png" for r in range(rows)], "curve": curves})
         paths.append(folder / "table.csv")
         frame.assign(y=["a", "b"] * (rows // 2)).to_csv(paths[-1], index=False)
     predictor = fitted(*paths, tmp_path / "run")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from polymix.data.cells import cells_of, well_formed
+from polymix.data.cells import array_of, cells_of, well_formed
 from polymix.errors import DataError, MissingExtraError, did_you_mean
 
 READ = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".pq")
@@ -114,7 +114,7 @@ def joined(first: Table, second: Table, columns: Sequence[str]) -> Table:
         if column in columns and second.folder != first.folder:
             more = more.copy()
             for i, cell in enumerate(more):
-                if isinstance(cell, str | Path):
+                if isinstance(cell, str | Path) and array_of(cell) is None:
                     more[i] = str(second.folder / str(cell).strip())
         cells[column] = np.concatenate([first[column], more])
     digest = hashlib.sha256(f"{first.digest}+{second.digest}".encode()).hexdigest()[:16]
