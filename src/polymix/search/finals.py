@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from polymix.errors import SearchError
 from polymix.genotype import Block, Genotype
+from polymix.nn.build import frozen_blocks
 from polymix.records import Fidelity, Proposal, Role, Trial
 from polymix.search.boosting import boosting_genotype, within
 from polymix.search.ensemble import ensembles
@@ -218,18 +219,25 @@ class Finals:
     def _factor(self, genotype: Genotype) -> float:
         """Measured over predicted, of the same genotype, else the largest of its encoders."""
         factors: dict[Genotype, float] = {}
+        passes: dict[Genotype, list[float]] = {}
         for trial in self.trials:
             expected = self.driver.predict(trial.proposal)
             if trial.cost.steps and expected and trial.score:
                 # A stopped trial took fewer steps than its proposal says.
                 share = trial.cost.steps / self._steps(trial.proposal)
-                factors[trial.proposal.genotype] = trial.cost.wall_s / (expected * share)
+                found = trial.cost.wall_s / (expected * share)
+                factors[trial.proposal.genotype] = found
+                if frozen_blocks(trial.proposal.genotype):
+                    passes.setdefault(trial.proposal.genotype, []).append(found)
+        # The first to read a frozen encoder passed all rows through it, and no other does.
+        for one, several in passes.items():
+            factors[one] = min(several) if len(several) > 1 else min(1.0, *several)
         if genotype in factors:
             return factors[genotype]
         if isinstance(genotype, MixGenotype):
             parts = [MixGenotype.single(name, block) for name, block in genotype.encoders]
-            found = [factors[part] for part in parts if part in factors]
-            return max(found, default=max(factors.values(), default=1.0))
+            known = [factors[part] for part in parts if part in factors]
+            return max(known, default=max(factors.values(), default=1.0))
         return max(factors.values(), default=1.0)
 
 
