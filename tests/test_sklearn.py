@@ -18,8 +18,8 @@ QUICK = {"encoders": ["mlp"], "epochs": 1, "full_epochs": 2}
 
 
 def test_parameters_are_the_constructors(tmp_path):
-    given = {"label": "y", "eval_metric": "accuracy", "path": str(tmp_path / "a"), "device": "cpu",
-             "jobs": 2}  # fmt: skip
+    given = {"label": "y", "problem_type": "binary", "eval_metric": "accuracy",
+             "path": str(tmp_path / "a"), "device": "cpu", "jobs": 2}  # fmt: skip
     predictor = Predictor(**given)
     assert predictor.get_params() == given
     again = clone(predictor)

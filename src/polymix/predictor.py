@@ -47,6 +47,8 @@ class Predictor:
 
     Args:
         label: the target's name, of a table its column; the dataset's own where not given.
+        problem_type: `binary`, `multiclass`, `multilabel` or `regression`; found in a table's
+            target where not given.
         eval_metric: what is maximised, by scikit-learn's name; the task's own where not given.
         path: the run folder to make; a new one under `runs/` where not given.
         device: `cpu`, `cuda`, …; the best there is where not given.
@@ -61,20 +63,21 @@ class Predictor:
     def __init__(
         self,
         label: str | None = None,
-        *,
+        problem_type: str | None = None,
         eval_metric: str | None = None,
         path: str | Path | None = None,
+        *,
         device: str | None = None,
         jobs: int = 1,
     ) -> None:
         if jobs < 1:
             raise UsageError(f"jobs >= 1 must hold, but got {jobs}")
-        self.label, self.eval_metric = label, eval_metric
+        self.label, self.problem_type, self.eval_metric = label, problem_type, eval_metric
         self.path = None if path is None else Path(path)
         self.device, self.jobs = device, jobs
         self._dataset: Dataset | None = None
-        self._params = {"label": label, "eval_metric": eval_metric, "path": path,
-                        "device": device, "jobs": jobs}  # fmt: skip
+        self._params = {"label": label, "problem_type": problem_type, "eval_metric": eval_metric,
+                        "path": path, "device": device, "jobs": jobs}  # fmt: skip
 
     # As scikit-learn's estimators: `clone`, `get_params` and `set_params` work.
 
@@ -123,7 +126,8 @@ class Predictor:
 
     def fit(
         self,
-        data: str | Path | pd.DataFrame | Dataset,
+        train_data: str | Path | pd.DataFrame | Dataset,
+        tuning_data: str | Path | pd.DataFrame | None = None,
         *,
         time_limit: float | str | None = None,
         trials: int | None = None,
@@ -146,7 +150,10 @@ class Predictor:
         """Search, compare, train, choose; the run folder is `self.path`.
 
         Args:
-            data: a dataset's name, a table's file, a `DataFrame`, or a `Dataset`.
+            train_data: a dataset's name, a table's file, a `DataFrame`, or a `Dataset`; it has its
+                own validation and test rows, or they are drawn from it.
+            tuning_data: a table of the rows that validate, with the columns of `train_data`, a
+                table as well: all of that is then trained on, and there are no test rows.
             time_limit: seconds, or text such as "10m"; none for no limit.
             trials: trials to make in all, the finalists' included; none for no limit.
             strategy: its name, or an object; `auto` for a table and `mixmas` for a dataset where
@@ -171,8 +178,10 @@ class Predictor:
         """
         return self.run(
             Request(
-                data,
+                train_data,
                 label=self.label,
+                problem=self.problem_type,
+                tuning=tuning_data,
                 metric=self.eval_metric,
                 device=self.device,
                 jobs=self.jobs,
@@ -226,6 +235,7 @@ class Predictor:
         cls,
         path: str | Path,
         data: Dataset | pd.DataFrame | None = None,
+        tuning_data: pd.DataFrame | None = None,
         *,
         strategy: Strategy | None = None,
         ledger: str | None = None,
@@ -237,6 +247,7 @@ class Predictor:
         Args:
             path: the run folder.
             data: its data, if it was given as an object.
+            tuning_data: its tuning data, if they were a frame.
             strategy: its strategy, if that was of a class polymix does not know.
             ledger: see `load`.
             callbacks: watch the run.
@@ -249,7 +260,7 @@ class Predictor:
         with RunFolder.open(Path(path), write=True) as folder:
             if folder.status == "finished":
                 return predictor
-            dataset = predictor._data(folder, data, progress)
+            dataset = predictor._data(folder, data, progress, tuning_data)
             session = Session.resume(folder, dataset, strategy, callbacks)
             predictor._dataset = dataset
             session.run()
@@ -534,11 +545,12 @@ class Predictor:
         folder: RunFolder,
         given: Dataset | pd.DataFrame | None,
         progress: Progress | None,
+        tuning: pd.DataFrame | None = None,
     ) -> Dataset:
         config = self._config(folder)
         source = config.source
         if source.table is not None and (given is None or isinstance(given, pd.DataFrame)):
-            given = reopen_table(source.table, given, str(folder.path), progress)
+            given = reopen_table(source.table, given, str(folder.path), progress, tuning)
         if isinstance(given, pd.DataFrame):
             raise UsageError(f"the data of {folder.path} were no table")
         if given is None:

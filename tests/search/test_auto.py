@@ -14,7 +14,7 @@ from polymix.nn.conv import ConvEncoder
 from polymix.nn.describe import Frozen, describers_for, make_description
 from polymix.nn.encoder import Encoder
 from polymix.predictor import Predictor
-from polymix.search.auto import FEW, LONGEST, Auto
+from polymix.search.auto import FEW, LONGEST, LONGEST_PROBE, SHIFT, Auto
 from polymix.search.mixmas import CANDIDATES
 from polymix.testing import toy_dataset
 from search.common import task
@@ -74,6 +74,26 @@ def test_few_rows_are_seen_whole_and_long():
     assert f"up to {LONGEST} epochs" in said
 
 
+def test_few_rows_make_longer_probes():
+    lengths = {r: chosen(rows=r)[0].expected()[0].fidelity.epochs for r in (300, 1400, 50_000)}
+    assert lengths == {300: LONGEST_PROBE, 1400: 23, 50_000: 10}
+    assert "up to 23 epochs of a probe" in chosen(rows=1400)[1]
+
+
+def test_few_recordings_move_in_training():
+    sound = SCHEMA["image"].model_copy(update={"name": "sound", "kind": Kind.AUDIO})
+    schema = SCHEMA.model_copy(update={"modalities": (*SCHEMA.modalities, sound)})
+    strategy, said = chosen(schema, rows=1000)
+    assert {p.recipe.shift for p in [*strategy.expected(), *strategy.derive()]} == {SHIFT}
+    assert "sound moved at random in training, by up to 12.5% of the time" in said
+    for rows, options in ((50_000, {}), (1000, {"shift": 0.0})):
+        strategy, said = chosen(schema, options, rows=rows)
+        assert {p.recipe.shift for p in strategy.expected()} == {0.0}
+        assert "moved" not in said
+    assert chosen(rows=1000)[0].expected()[0].recipe.shift == 0.0
+    assert chosen(schema, {"shift": 0.25})[0].expected()[0].recipe.shift == 0.25
+
+
 def test_a_tight_limit_leaves_what_is_quick():
     def slow(proposal):
         return 0.2 * proposal.fidelity.epochs * proposal.fidelity.rows / 1000
@@ -117,7 +137,7 @@ def test_encoders_with_weights_of_their_own_are_candidates(pretrained):
     strategy, _ = chosen()
     assert encoders(strategy)["image"] == [*CANDIDATES[Kind.IMAGE], "trained"]
     assert "trained" not in encoders(strategy)["table"]
-    assert describers_for(Kind.IMAGE) == ["summary", "trained"]
+    assert [b.name for b in describers_for(SCHEMA["image"])] == ["summary", "trained"]
     described = make_description(Block.of("trained"), SCHEMA["image"])
     assert isinstance(described, Frozen)
     assert not any(p.requires_grad for p in described.parameters())

@@ -200,8 +200,8 @@ class Plan:
         self.finals._fit_seconds = lambda finalist: None
         self.finals._epoch_seconds = lambda finalist, rows: epoch * rows / 1000 / finalists
 
-    def __call__(self, remaining, seeds=3, epochs=30, rows=1000):
-        return self.finals._timed(remaining, seeds, epochs, rows)
+    def __call__(self, remaining, seeds=3, epochs=30, rows=1000, least=LEAST_EPOCHS):
+        return self.finals._timed(remaining, seeds, epochs, rows, least)
 
 
 def test_the_finalists_plan_within_the_time_that_is_left():
@@ -221,6 +221,10 @@ def test_the_finalists_plan_within_the_time_that_is_left():
     assert least["epochs"] == 1
     assert 10 <= least["rows"] < 1000
     assert plan(0.0)["rows"] == 10
+    # Where epochs are short, enough of them come before more seeds.
+    assert plan(60.0, least=20) == {"seeds": 2, "epochs": 24}
+    assert plan(30.0, least=20)["seeds"] == 1
+    assert plan(1000.0, least=500) == {"seeds": 3, "epochs": 30}
     # More time never means less.
     plans = [plan(float(t)) for t in range(1, 120)]
     effort = [p["seeds"] * p["epochs"] * p.get("rows", 1000) for p in plans]

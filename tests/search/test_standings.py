@@ -7,7 +7,7 @@ import json
 import pytest
 
 from polymix.genotype import Block
-from polymix.records import Role, Status
+from polymix.records import Interval, Role, Status
 from polymix.search.driver import Outcome
 from polymix.search.leaderboard import leaderboard, metrics_json, trial_row
 from polymix.search.standings import Finalist, stand
@@ -50,6 +50,25 @@ def test_the_better_one_is_chosen_where_nothing_ties():
         finalist("good", [0.9, 0.9, 0.9], flops=9),
     ]
     assert stand(field, referee()).chosen_rank == 1
+
+
+def test_the_cheapest_within_a_standard_error_is_chosen_not_the_cheapest_tie():
+    field = [
+        finalist("best", [0.76, 0.76, 0.76], flops=900),
+        finalist("close", [0.755, 0.755, 0.755], flops=500),
+        finalist("tied", [0.735, 0.735, 0.735], flops=1),
+    ]
+    standings = stand(field, referee())
+    assert places(standings) == {"best": (1, (2, 3)), "close": (2, (1, 3)), "tied": (3, (1, 2))}
+    # Of `tied` it is not known that it is worse, only likely: more than a standard error.
+    assert standings.chosen.weights.startswith("close")
+
+
+def test_standard_errors_of_a_difference():
+    apart = Interval(0.03, 0.03 - 0.0392, 0.03 + 0.0392)  # a standard error of 0.02
+    assert (apart.noise, apart.near(), apart.near(1.6)) == (True, False, True)
+    assert Interval(0.0, 0.0, 0.0).near()
+    assert apart.within(0.0, 0.05) == Interval(0.03, 0.0, 0.05)
 
 
 def test_fusions_gain():

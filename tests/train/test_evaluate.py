@@ -290,7 +290,7 @@ def test_keys_name_everything_that_decides(make_evaluator, dataset, monkeypatch)
     }  # fmt: skip
     for name in ("lr", "batch_size", "weight_decay", "schedule", "plateau_factor",
                  "plateau_patience", "patience", "modality_dropout", "frozen", "thaw",
-                 "refit", "balanced"):  # fmt: skip
+                 "refit", "balanced", "shift"):  # fmt: skip
         other = {"schedule": "cosine", "frozen": True, "batch_size": 5, "patience": 5, "thaw": 1,
                  "refit": True, "balanced": True}  # fmt: skip
         value = other.get(name, 0.5)

@@ -328,3 +328,24 @@ def test_a_balanced_loss_weighs_a_labels_positives_as_its_negatives(tmp_path):
     assert torch.equal(asked._objective(Recipe(balanced=True)).weights, weights)
     plain = Evaluator(toy_dataset(60, ("table",)), METRICS["accuracy"], None, tmp_path)
     assert plain._objective(Recipe(balanced=True)).weights is None
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_no_interval_passes_what_a_score_can_be(name):
+    metric = METRICS[name]
+    task = next(t for t in Task if t in metric.tasks)
+    targets, _ = sample(task, rows=12)
+    best = targets[:, None] if task is Task.REGRESSION else targets
+    if task not in (Task.REGRESSION, Task.MULTILABEL):
+        best = np.eye(2 if task is Task.BINARY else 4)[targets]
+    least, most = metric.bounds
+    assert metric(targets, best) == pytest.approx(most, abs=1e-5)
+    rng = seeds.stream(0, "bounds")
+    nearly = best + rng.normal(0, 0.4, best.shape)
+    one, two = (SimpleNamespace(key=str(i), predictions=p) for i, p in enumerate([best, nearly]))
+    referee = Referee(metric, targets)
+    for found in (referee.score([one, two]), referee.combined([(1.0, two)])):
+        assert least <= found.low <= found.value <= found.high <= most + 1e-12
+    apart = referee.combined([(1.0, two), (-1.0, one)])
+    assert abs(apart.low) <= most - least
+    assert apart.value == pytest.approx(referee.value(two) - referee.value(one))

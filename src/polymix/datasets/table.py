@@ -22,7 +22,7 @@ from polymix.data.recipe import ColumnType, TableRecipe, TargetRecipe
 from polymix.data.schema import Task
 from polymix.data.split import TEST, TRAIN, VAL
 from polymix.data.table import read_into, read_target, refuse
-from polymix.data.table_file import Table, open_table
+from polymix.data.table_file import Table, joined, open_table
 from polymix.data.table_report import Fault, TableReport
 from polymix.data.table_split import (
     column_codes,
@@ -34,6 +34,10 @@ from polymix.data.table_split import (
 from polymix.datasets.builder import Progress
 from polymix.datasets.cache import open_built
 from polymix.errors import DataError, UsageError, did_you_mean
+
+Source = str | Path | pd.DataFrame
+PATHS = (ColumnType.IMAGE, ColumnType.AUDIO, ColumnType.TIMESERIES, ColumnType.FEATURES)
+"""What cells that name files can be."""
 
 RECIPE, REPORT = "table.json", "data_report.json"
 """Files that stand in a table's dataset folder, and in the folders of runs on it."""
@@ -77,6 +81,8 @@ class TableBuilder:
         columns: what they are.
         target: what is predicted.
         why: the reason for that.
+        tuning: how many of the last rows validate, all others being trained on; none where the
+            options split the rows.
     """
 
     NAME: ClassVar[str] = "tables"
@@ -90,18 +96,18 @@ class TableBuilder:
     columns: Columns
     target: TargetRecipe
     why: str
+    tuning: int = 0
 
     @property
     def settings(self) -> Mapping[str, Any]:
         """All that decides the bytes, besides the table and its files."""
         how = self.options.model_dump(mode="json", exclude={"strict"})
-        return {"table": self.table.name, **how}
+        return {"table": self.table.name, **how, **({"tuning": self.tuning} if self.tuning else {})}
 
     def fingerprint(self, raw: Path | None) -> str:  # noqa: ARG002
         """Sixteen hex digits for the cells, and for the size and date of each file they name."""
         digest = hashlib.sha256(self.table.digest.encode())
-        for column in self.columns.of(ColumnType.IMAGE, ColumnType.AUDIO, ColumnType.TIMESERIES,
-                                      ColumnType.FEATURES):  # fmt: skip
+        for column in self.columns.of(*PATHS):
             for cell in self.table[column]:
                 if isinstance(cell, str | Path):
                     digest.update(_stamp(self.table.folder, str(cell)))
@@ -155,6 +161,8 @@ class TableBuilder:
 
     def _codes(self, targets: np.ndarray, rows: np.ndarray) -> np.ndarray:
         options, table = self.options, self.table
+        if self.tuning:
+            return np.where(rows < len(table) - self.tuning, TRAIN, VAL).astype(np.int64)
         if options.group is not None:
             groups = [None if c is None else text_of(c) for c in table[options.group][rows]]
             return group_codes(targets, groups, options.seed).astype(np.int64)
@@ -193,11 +201,17 @@ def _unlearned(report: TableReport, target: TargetRecipe, values: np.ndarray) ->
         report.notes.append(f"no training row has {shown}: it cannot be learned")
 
 
-def plan_table(source: str | Path | pd.DataFrame, options: TableOptions) -> TableBuilder:
+def plan_table(source: Source, options: TableOptions, tuning: Source | None = None) -> TableBuilder:
     """Look at a table: what its columns and its target are. No file that it names is opened.
 
+    Args:
+        source: the table.
+        options: how it is read.
+        tuning: a table of the rows that validate: all of the other's are then trained on, and
+            there are no test rows.
+
     Raises:
-        DataError: it is no table, or its target cannot be learned.
+        DataError: it is no table, or its target cannot be learned, or the other lacks columns.
         UsageError: an option names a column that is not there; all problems at once.
     """
     table = open_table(source)
@@ -209,6 +223,10 @@ def plan_table(source: str | Path | pd.DataFrame, options: TableOptions) -> Tabl
         for flag, column in [("target", options.target), *named.items()]
         if column not in table.cells
     ]
+    if named and tuning is not None:
+        problems.append(
+            f"{' and '.join('--' + n for n in named)} and tuning data exclude each other: give one"
+        )
     if len(named) > 1:
         problems.append(f"{' and '.join('--' + n for n in named)} exclude each other: give one")
     if options.target in named.values():
@@ -222,6 +240,11 @@ def plan_table(source: str | Path | pd.DataFrame, options: TableOptions) -> Tabl
     problems += type_problems(table, given, {options.target, *named.values()} - set(given))
     if problems:
         raise UsageError(problems)
+    more = None if tuning is None else open_table(tuning)
+    if more is not None:
+        rows = joined(table, more, ())
+        columns = infer_columns(rows, {options.target: ""}, given)
+        table = joined(table, more, columns.of(*PATHS))
     task = options.task or (Task(said) if said is not None else None)
     target, why = infer_target(options.target, table[options.target], task)
     reserved = {options.target: f"the target, {target.task}: {why}"}
@@ -232,11 +255,14 @@ def plan_table(source: str | Path | pd.DataFrame, options: TableOptions) -> Tabl
     if options.time is not None and options.time not in given:
         reserved[options.time] = "the time of the split: left out"
     columns = infer_columns(table, reserved, given)
-    return TableBuilder(table, options, columns, target, why)
+    return TableBuilder(table, options, columns, target, why, 0 if more is None else len(more))
 
 
 def open_table_dataset(
-    source: str | Path | pd.DataFrame, options: TableOptions, progress: Progress | None = None
+    source: Source,
+    options: TableOptions,
+    progress: Progress | None = None,
+    tuning: Source | None = None,
 ) -> Dataset:
     """A table as a dataset, built into the cache where it is not there.
 
@@ -246,13 +272,14 @@ def open_table_dataset(
         source: a file or a frame.
         options: how it is read.
         progress: told how far the build is.
+        tuning: see `plan_table`.
 
     Raises:
         DataError: the table cannot be read, or, if strict, has cells that give nothing.
         UsageError: an option names what is not there.
         MissingExtraError: a package that reading it needs is not installed.
     """
-    dataset = open_built(plan_table(source, options), None, progress)
+    dataset = open_built(plan_table(source, options, tuning), None, progress)
     if options.strict:
         report = read_report(dataset)
         found = TableReport(dataset.name, faults=[Fault(**cell) for cell in report["cells"]])

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from polymix import seeds
 from polymix.data.batch import Source
@@ -21,8 +22,14 @@ from polymix.data.schema import Schema, Task
 from polymix.errors import GenotypeError, did_you_mean
 from polymix.nn import build
 from polymix.nn.by_modality import ByModality
-from polymix.nn.describe import Description, Together, description_version, make_description
-from polymix.nn.model import Features, Model, Output
+from polymix.nn.describe import (
+    Description,
+    Frozen,
+    Together,
+    description_version,
+    make_description,
+)
+from polymix.nn.model import Features, Model, Output, blank
 from polymix.nn.trees import Trees
 from polymix.space.boosting import BoostingGenotype
 
@@ -37,6 +44,9 @@ SURE = 12.0
 
 CELL, COLUMN = 1.3e-8, 6e-5
 """Seconds a tree takes for a cell of the table, and for a column whatever its rows."""
+
+FLOP = 5e-11
+"""Seconds that a frozen encoder takes for a FLOP."""
 
 
 class BoostedModel(Model):
@@ -253,4 +263,14 @@ def _versions(genotype: BoostingGenotype) -> dict[str, int]:
 def _fit_seconds(genotype: BoostingGenotype, schema: Schema, rows: int) -> float:
     model = BoostedModel(genotype.model_copy(update={"rounds": 1}), schema)
     each = model.width * (COLUMN + rows * CELL) * (0.3 + 0.7 * genotype.share)
-    return genotype.rounds * model.sums * each
+    return genotype.rounds * model.sums * each + rows * FLOP * _frozen_flops(model, schema)
+
+
+@torch.no_grad()
+def _frozen_flops(model: BoostedModel, schema: Schema) -> int:
+    """Of a row's descriptions; nothing where no encoder is among them."""
+    if not any(isinstance(module, Frozen) for module in model.modules()):
+        return 0
+    with FlopCounterMode(display=False) as counter:
+        model.encode({name: blank(schema, name) for name in model.encoders})
+    return int(counter.get_total_flops())

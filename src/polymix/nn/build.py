@@ -10,7 +10,7 @@ import torch
 from polymix import seeds
 from polymix.data.schema import Schema
 from polymix.errors import GenotypeError
-from polymix.genotype import Genotype
+from polymix.genotype import Block, Genotype
 from polymix.nn import bm_nas, catalog, mfas
 from polymix.nn.bm_nas_operations import operation_class
 from polymix.nn.mlp import PooledNetwork
@@ -50,6 +50,22 @@ def stack_key(genotype: Genotype, schema: Schema) -> Hashable | None:  # noqa: A
 def fit_seconds(genotype: Genotype, schema: Schema, rows: int) -> float | None:  # noqa: ARG001
     """About how long a `fitted` model's fit to `rows` rows takes; none for gradient steps."""
     return None
+
+
+@singledispatch
+def frozen_blocks(genotype: Genotype) -> set[tuple[str, Block]]:  # noqa: ARG001
+    """The encoders, by modality, that are never trained, where all others are."""
+    return set()
+
+
+@frozen_blocks.register
+def _frozen_blocks_mix(genotype: MixGenotype) -> set[tuple[str, Block]]:
+    return {
+        (name, block)
+        for name, block in genotype.encoders
+        if catalog.encoder_class(block.name) in catalog.PRETRAINED.values()
+        and dict(block.options).get("frozen", True)
+    }
 
 
 @build.register

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from polymix.data.schema import Kind, Modality
 from polymix.errors import GenotypeError, did_you_mean
 from polymix.genotype import Block
@@ -19,6 +21,7 @@ from polymix.nn.maxout import Maxout
 from polymix.nn.mlp import MLPEncoder, PooledNetwork
 from polymix.nn.mlp_mixer import MLPMixer
 from polymix.nn.monarch import MonarchMixer
+from polymix.nn.pretrained import pinned
 from polymix.nn.pretrained_image import PretrainedImage
 from polymix.nn.pretrained_text import PretrainedText
 from polymix.nn.ramlp import RaMLP
@@ -76,9 +79,15 @@ def encoders_for(kind: Kind) -> list[str]:
     return [name for name in encoder_names() if kind in encoder_class(name).kinds]
 
 
-def pretrained_for(kind: Kind) -> list[str]:
-    """The encoders of a kind of modality that come with weights of their own."""
-    return [n for n, e in sorted(ENCODERS.items()) if e.pretrained and kind in e.kinds]
+def pretrained_for(modality: Modality) -> list[Block]:
+    """The encoders that come with weights of their own and suit a modality, weights pinned."""
+    found = []
+    for name, encoder in sorted(ENCODERS.items()):
+        if encoder.pretrained and modality.kind in encoder.kinds and encoder.suits(modality):
+            block = Block.of(name)
+            with contextlib.suppress(GenotypeError):  # more tokens than it reads, say
+                found.append(pinned(block, make_encoder(block, modality)))
+    return found
 
 
 def make_encoder(block: Block, modality: Modality) -> Encoder:

@@ -9,6 +9,7 @@ Shapes: B batch, R numbers of a row before they are projected, D after.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -26,6 +27,9 @@ from polymix.genotype import Block
 from polymix.nn import catalog
 from polymix.nn.encoder import Encoder, Options, check_sizes, resolve
 from polymix.nn.tokens import Tokens
+
+SHORT = 256
+"""Numbers that a short series has at most."""
 
 SIDE = 12
 """Images and spectrograms are averaged down to so many rows and columns at most."""
@@ -111,7 +115,8 @@ class TfIdf(Description):
 class Summary(Description):
     """Anything else as numbers: columns as they are, sequences' moments, pictures averaged down.
 
-    More than `dims` numbers are standardised and projected by PCA.
+    Short sequences of one length are columns, too: each step means the same in every row. Of all
+    else, more than `dims` numbers are standardised and projected by PCA.
 
     Args:
         modality: of any kind but text.
@@ -119,7 +124,7 @@ class Summary(Description):
     """
 
     name: ClassVar[str] = "summary"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     kinds: ClassVar[frozenset[Kind]] = frozenset(Kind) - {Kind.TEXT}
     presets: ClassVar[Mapping[str, Options]] = {"small": {}}
 
@@ -133,15 +138,16 @@ class Summary(Description):
         check_sizes(self.name, dims=dims)
         self.padded = modality.padded
         self.picture = modality.kind in (Kind.IMAGE, Kind.AUDIO)
-        self.sequence = not self.picture and len(modality.shape) == 2
+        columns = is_columns(modality)
+        self.sequence = not self.picture and not columns and len(modality.shape) == 2
         if self.picture:
             sides = [min(SIDE, n) for n in modality.shape[1:]]
             raw = modality.shape[0] * sides[0] * sides[1]
         elif self.sequence:
             raw = 5 * (modality.shape[1] - self.padded)
         else:
-            raw = modality.shape[0]
-        self.projected = modality.kind is not Kind.TABULAR and raw > dims
+            raw = math.prod(modality.shape)
+        self.projected = not columns and raw > dims
         super().__init__(dims if self.projected else raw)
         if self.picture:
             for name, size, side in zip(("down", "across"), modality.shape[1:], sides, strict=True):
@@ -156,7 +162,7 @@ class Summary(Description):
         x = x.double()
         if self.picture:
             return (self.down @ x @ self.across.T).flatten(1)
-        return _moments(x, self.padded) if self.sequence else x
+        return _moments(x, self.padded) if self.sequence else x.flatten(1)
 
     def columns(self, x: Tensor) -> Tensor:
         """Inputs to `(B, D)`."""
@@ -180,6 +186,13 @@ class Summary(Description):
             solver = "randomized" if min(numbers.shape) > 2 * count else "full"
             pca = PCA(count, svd_solver=solver, random_state=seed).fit((numbers - mean) / std)
             _fill(self.project, pca.components_)
+
+
+def is_columns(modality: Modality) -> bool:
+    """Whether its numbers are columns to a tree: a table's, or a short series' of one length."""
+    if modality.kind is Kind.TIMESERIES:
+        return not modality.padded and math.prod(modality.shape) <= SHORT
+    return modality.kind is Kind.TABULAR
 
 
 def _fill(project: Tensor, components: np.ndarray) -> None:
@@ -252,10 +265,10 @@ class Together(Description):
 DESCRIPTIONS: dict[str, type[TfIdf] | type[Summary]] = {d.name: d for d in (TfIdf, Summary)}
 
 
-def describers_for(kind: Kind) -> list[str]:
-    """What describes a kind of modality: our own, then encoders that come with weights."""
-    own = [name for name, cls in DESCRIPTIONS.items() if kind in cls.kinds]
-    return own + catalog.pretrained_for(kind)
+def describers_for(modality: Modality) -> list[Block]:
+    """What describes a modality: our own, then encoders that come with weights."""
+    own = [Block.of(name) for name, cls in DESCRIPTIONS.items() if modality.kind in cls.kinds]
+    return own + catalog.pretrained_for(modality)
 
 
 def make_description(block: Block, modality: Modality) -> Description:
@@ -265,10 +278,11 @@ def make_description(block: Block, modality: Modality) -> Description:
         GenotypeError: no such one, or a modality that it does not take.
     """
     cls = DESCRIPTIONS.get(block.name)
-    if cls is None and block.name in catalog.pretrained_for(modality.kind):
+    found = catalog.ENCODERS.get(block.name)
+    if cls is None and found and found.pretrained and modality.kind in found.kinds:
         return Frozen(catalog.make_encoder(block, modality))
     if cls is None or modality.kind not in cls.kinds:
-        hint = did_you_mean(block.name, describers_for(modality.kind))
+        hint = did_you_mean(block.name, [b.name for b in describers_for(modality)])
         raise GenotypeError(
             f"'{block.name}' describes no modality of kind {modality.kind} as '{modality.name}' "
             f"is: {hint}"

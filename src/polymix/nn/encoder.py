@@ -36,7 +36,7 @@ class Encoder(nn.Module):
         widths: channels of each feature, in the order of `features`.
         pads: whether a token of zeros in the last feature is padding.
         pretrained: whether it comes with weights of its own; it is then a candidate wherever it
-            fits, and describes its modality to gradient boosting as it is.
+            `suits`, and describes its modality to gradient boosting as it is.
         frozen: whether it is never trained: a pretrained one, unless its options say otherwise.
     """
 
@@ -53,6 +53,11 @@ class Encoder(nn.Module):
     def channels(self) -> int:
         """Channels of the last feature."""
         return self.widths[-1]
+
+    @classmethod
+    def suits(cls, modality: Modality) -> bool:  # noqa: ARG003
+        """Whether to try it on a modality of its kinds, where nobody names it."""
+        return True
 
     def features(self, x: Tensor) -> list[Tokens]:  # noqa: ARG002
         """Every intermediate feature, `(B, T_i, C_i)`, the output last."""

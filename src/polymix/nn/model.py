@@ -63,14 +63,22 @@ class Model(nn.Module):
     uncounted: int = 0
 
     def native(self, inputs: Mapping[str, Tensor]) -> Features:
-        """Inputs by modality (see `Kind`) to the features wanted, pooled as the bank has them."""
-        found: dict[str, list[Tokens]] = {}
-        for name, encoder in self.encoders.items():
-            assert isinstance(encoder, Encoder)
-            every = encoder.features(inputs[name])
-            wanted = [every[i] for i in self.wants[name]]
-            found[name] = [self.pool(t) for t in wanted] if self.pool else wanted
-        return found
+        """Inputs by modality (see `Kind`) to the features wanted, pooled as the bank has them.
+
+        What the bank has of frozen encoders passes as it is.
+        """
+        return {
+            name: self.native_of(name, x) if isinstance(x := inputs[name], Tensor) else list(x)
+            for name in self.encoders
+        }
+
+    def native_of(self, name: str, x: Tensor) -> list[Tokens]:
+        """One modality's features of `native`."""
+        encoder = self.encoders[name]
+        assert isinstance(encoder, Encoder)
+        every = encoder.features(x)
+        wanted = [every[i] for i in self.wants[name]]
+        return [self.pool(t) for t in wanted] if self.pool else wanted
 
     def pack(self, features: Features) -> Features:
         """Features as `native` gives them to what `fuse` reads."""

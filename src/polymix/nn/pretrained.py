@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import importlib.util
 import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -30,11 +31,14 @@ class PretrainedEncoder(Encoder):
         net: the network, in evaluation mode whatever it is told: neither dropout nor batch
             statistics belong in features.
         extra: what to install it with.
+        needs: the modules that its network and its weights come from.
         shipped: the model whose weights come with the extra.
         settled: the options that `pinned` adds.
     """
 
     presets = {"small": {}, "paper": {}}  # noqa: RUF012
+    pretrained = True
+    needs: ClassVar[tuple[str, ...]]
     extra: ClassVar[str]
     shipped: ClassVar[str]
     net: nn.Module
@@ -56,6 +60,11 @@ class PretrainedEncoder(Encoder):
         if name != self.shipped:
             self.settled = {**self.settled, "config": config or compact(source.config)}
         return source.config
+
+    @classmethod
+    def installed(cls) -> bool:
+        """Whether what it needs can be imported; nothing is."""
+        return all(importlib.util.find_spec(module) is not None for module in cls.needs)
 
     @classmethod
     def load(cls, name: str) -> tuple[nn.Module, Any]:

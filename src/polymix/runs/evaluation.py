@@ -109,9 +109,7 @@ def evaluate_rows(folder: RunFolder, served: Served, rows: Rows) -> dict[str, An
 
 def _score(metric: Metric, targets: np.ndarray, predictions: np.ndarray) -> Interval:
     """One model's score; its interval is that of the rows alone, for there is but one model."""
-    wide = Referee(metric, targets).score([_Scored("model", predictions)])
-    half = (wide.high - wide.low) / 2 / np.sqrt(2.0)
-    return Interval(wide.value, wide.value - half, wide.value + half)
+    return Referee(metric, targets).combined([(1.0, _Scored("model", predictions))])
 
 
 def _interval(interval: Interval) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from polymix import seeds
 from polymix.data.dataset import Dataset
+from polymix.data.schema import Task
 from polymix.data.table_file import READ
 from polymix.datasets import DATASETS, Progress, make_builder, open_dataset
 from polymix.datasets.table import TableOptions, open_table_dataset
@@ -99,6 +100,8 @@ class Request:
         ledger: a database's URL.
         class_weights: `balanced`, or none.
         ensemble: whether a weighted mean of the finalists is a finalist too.
+        tuning: a table of the rows that validate, where the data are a table.
+        problem: what kind of prediction it is; found in the target where not given.
     """
 
     data: str | Path | pd.DataFrame | Dataset
@@ -120,6 +123,8 @@ class Request:
     ledger: str | None = None
     class_weights: str | None = None
     ensemble: bool = False
+    tuning: str | Path | pd.DataFrame | None = None
+    problem: str | None = None
 
     @property
     def name(self) -> str:
@@ -157,6 +162,11 @@ class Request:
             if not self._table and self.label is not None and self.label != target.name:
                 raise UsageError(
                     f"the label of '{dataset.name}' is '{target.name}', not '{self.label}'"
+                )
+        with problems.caught():
+            if self.problem is not None and self.problem != target.task:
+                raise UsageError(
+                    f"the target of '{dataset.name}' is {target.task}, not {self.problem}"
                 )
         with problems.caught():
             metric = metric_for(target.task, self.metric)
@@ -207,13 +217,16 @@ class Request:
     def _table_options(self) -> TableOptions:
         if self.label is None:
             raise UsageError("a table needs a target: name its column with --target (label=)")
-        return table_options(self.label, self.table)
+        told = {"task": self.problem} if self.problem in list(Task) else {}
+        return table_options(self.label, {**self.table, **told})
 
     def _table_source(self) -> dict[str, Any] | None:
         if not is_table(self.data):
             return None
-        path = None if isinstance(self.data, pd.DataFrame) else str(Path(self.data).resolve())
-        return {"path": path, "options": self._table_options().model_dump(mode="json")}
+        found: dict[str, Any] = {
+            "path": _path_of(self.data), "options": self._table_options().model_dump(mode="json")
+        }  # fmt: skip
+        return found if self.tuning is None else {**found, "tuning": _path_of(self.tuning)}
 
     def _check_source(self) -> None:
         if self._table:
@@ -221,9 +234,9 @@ class Request:
             if self.data_options or self.raw is not None:
                 raise UsageError("a table has no --raw folder and no -d settings: leave them out")
             return
-        if self.table:
-            given = ", ".join(sorted(self.table))
-            raise UsageError(f"{given}: of tables alone, but '{self.name}' is none")
+        given = [*sorted(self.table), *(["tuning data"] if self.tuning is not None else [])]
+        if given:
+            raise UsageError(f"{', '.join(given)}: of tables alone, but '{self.name}' is none")
         if not isinstance(self.data, str):
             if self.data_options:
                 raise UsageError("the data's options go with a dataset's name, not with an object")
@@ -259,6 +272,8 @@ class Request:
             problems.append(f"--class-weights {self.class_weights}: there is 'balanced' alone")
         if self.metric is not None and self.metric not in METRICS:
             problems.append(f"no metric '{self.metric}': {did_you_mean(self.metric, METRICS)}")
+        if self.problem is not None and self.problem not in list(Task):
+            problems.append(f"no problem type '{self.problem}': {did_you_mean(self.problem, Task)}")
         if problems:
             raise UsageError(problems)
 
@@ -285,11 +300,15 @@ class Request:
 
     def _open(self, progress: Progress | None) -> Dataset:
         if is_table(self.data):
-            return open_table_dataset(self.data, self._table_options(), progress)
+            return open_table_dataset(self.data, self._table_options(), progress, self.tuning)
         if isinstance(self.data, Dataset):
             return self.data
         raw = None if self.raw is None else Path(self.raw)
         return open_dataset(str(self.data), raw=raw, options=self.data_options, progress=progress)
+
+
+def _path_of(table: str | Path | pd.DataFrame) -> str | None:
+    return None if isinstance(table, pd.DataFrame) else str(Path(table).resolve())
 
 
 def is_table(data: object) -> TypeGuard[str | Path | pd.DataFrame]:
@@ -349,6 +368,7 @@ def reopen_table(
     frame: pd.DataFrame | None,
     where: str,
     progress: Progress | None,
+    tuning: pd.DataFrame | None = None,
 ) -> Dataset:
     """A run's table, opened again.
 
@@ -357,6 +377,7 @@ def reopen_table(
         frame: the table, if it was a frame.
         where: the run's folder, for messages.
         progress: told how far a build is.
+        tuning: the tuning data, if they were a frame.
 
     Raises:
         UsageError: it was a frame, and is not given.
@@ -365,9 +386,12 @@ def reopen_table(
     given = source.get("path") if frame is None else frame
     if given is None:
         raise UsageError(f"the data of {where} were an object: give them again")
+    more = source.get("tuning") if tuning is None else tuning
+    if more is None and "tuning" in source:
+        raise UsageError(f"the tuning data of {where} were a frame: give them again")
     fields = dict(source.get("options") or {})
     options = table_options(str(fields.pop("target", "")), fields)
-    return open_table_dataset(given, options, progress)
+    return open_table_dataset(given, options, progress, more)
 
 
 def _check_metric(metric: Metric, dataset: Dataset) -> None:

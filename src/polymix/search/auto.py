@@ -2,7 +2,8 @@
 
     one modality        encoders alone: there is nothing to fuse
     many modalities     fewer candidates of each, so that every one is tried
-    few rows            all of them in every probe, probes repeated, longer training
+    few rows            all of them in every probe, probes repeated, all training longer
+    few recordings      their spectrograms move at random in training
     a tight time limit  the candidates that are quick
 
 What searches is MixMAS: its stages cost little, whatever the modalities. Gradient boosting stands
@@ -19,7 +20,7 @@ import numpy as np
 from pydantic import Field, PrivateAttr
 
 from polymix.data.sample import sample_size
-from polymix.data.schema import Kind
+from polymix.data.schema import Kind, Modality
 from polymix.genotype import Block
 from polymix.nn import catalog
 from polymix.records import Proposal, Trial
@@ -32,10 +33,18 @@ MANY = 4
 FEW = 2000
 """Training rows below which a probe takes them all, twice."""
 
-STEPS = 1500
-"""Optimizer steps that the full training should have at least."""
+STEPS, PROBE_STEPS = 1500, 500
+"""Optimizer steps that the full training, and a probe, should have at least."""
 
-LONGEST = 200
+LONGEST, LONGEST_PROBE = 200, 50
+"""Epochs that they have at most."""
+
+ERRORS = 1.0
+"""A probe is preferred once it is so many standard errors better: the one-standard-error rule."""
+
+RECORDINGS, SHIFT = 20_000, 0.125
+"""Training rows below which spectrograms are moved, and by how much of their time."""
+
 QUICK = ("mlp", "conv", "mlp-mixer")
 LEAST_EPOCHS = 3
 
@@ -48,6 +57,8 @@ class Auto(Strategy):
         epochs: of a probe; by the rows where not given.
         full_epochs: of the full training, at most; by the rows where not given.
         modality_dropout: chance that a row's modality is hidden, where rows may lack one.
+        shift: share of their time by which spectrograms move at random in training; by the rows
+            where not given.
     """
 
     name: ClassVar[str] = "auto"
@@ -57,6 +68,7 @@ class Auto(Strategy):
     epochs: int | None = Field(default=None, ge=1)
     full_epochs: int | None = Field(default=None, ge=1)
     modality_dropout: float = Field(default=0.1, ge=0, lt=1)
+    shift: float | None = Field(default=None, ge=0, lt=1)
 
     _inner: MixMAS = PrivateAttr()
     _reasons: list[str] = PrivateAttr(default_factory=list)
@@ -67,7 +79,7 @@ class Auto(Strategy):
         self._inner = MixMAS(**options)
         self._inner.setup(task)
         if self._cramped(task) and self.encoders is None:
-            quick = {m.name: self._quick(m.kind) for m in task.schema.modalities}
+            quick = {m.name: self._quick(m) for m in task.schema.modalities}
             self._inner = MixMAS(**{**options, "encoders": quick, "seeds": 1})
             self._inner.setup(task)
             self._reasons.append("the time limit is tight: only encoders that are quick")
@@ -81,19 +93,34 @@ class Auto(Strategy):
         usual = MixMAS.model_fields["full_epochs"].default
         needed = math.ceil(STEPS / math.ceil(task.rows / batch))
         full = self.full_epochs or min(LONGEST, max(usual, needed))
+        brief = MixMAS.model_fields["epochs"].default
+        wanted = math.ceil(PROBE_STEPS / math.ceil(task.rows / batch))
+        probe = self.epochs or min(LONGEST_PROBE, max(brief, wanted))
         options: dict[str, Any] = {
+            "epochs": probe,
             "full_epochs": full,
             "modality_dropout": self.modality_dropout,
             "encoders": self.encoders,
+            "errors": ERRORS,
+            "shift": self.shift or 0.0,
         }
+        sounds = [m.name for m in modalities if m.kind is Kind.AUDIO]
+        if sounds and task.rows < RECORDINGS and self.shift is None:
+            options["shift"] = SHIFT
+            reasons.append(
+                f"fewer than {RECORDINGS} rows: {', '.join(sounds)} moved at random in training, "
+                f"by up to {SHIFT:.1%} of the time"
+            )
         if full > usual and self.full_epochs is None:
             reasons.append(f"few rows make few steps: up to {full} epochs of full training")
+        if probe > brief and self.epochs is None:
+            reasons.append(f"few rows make few steps: up to {probe} epochs of a probe")
         if len(modalities) == 1:
             reasons.append("one modality: encoders alone are searched, there is nothing to fuse")
         if len(modalities) > MANY:
             options |= {"fusions": ["concat", "mean"], "networks": ["none", "mlp-mixer"]}
             if self.encoders is None:
-                options["encoders"] = {m.name: self._quick(m.kind) for m in modalities}
+                options["encoders"] = {m.name: self._quick(m) for m in modalities}
             reasons.append(f"{len(modalities)} modalities: fewer candidates of each")
         if task.rows < FEW:
             options |= {"sample_rows": task.rows, "seeds": 2}
@@ -101,14 +128,12 @@ class Auto(Strategy):
                 f"fewer than {FEW} rows: every probe sees all of them, not a sample of "
                 f"{sample_size(task.rows)}, and is made twice"
             )
-        if self.epochs is not None:
-            options["epochs"] = self.epochs
         return options, reasons
 
-    def _quick(self, kind: Kind) -> list[str]:
-        """Candidates of a kind that train quickly, and those that come with weights."""
-        found = [n for n in CANDIDATES[kind] if n in QUICK]
-        return found + catalog.pretrained_for(kind)
+    def _quick(self, modality: Modality) -> list[str]:
+        """Candidates that train quickly, and those that come with weights."""
+        found = [n for n in CANDIDATES[modality.kind] if n in QUICK]
+        return found + [block.name for block in catalog.pretrained_for(modality)]
 
     def _cramped(self, task: Task) -> bool:
         """Whether the time is short even for a few epochs of every candidate on half the rows."""

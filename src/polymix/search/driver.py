@@ -178,9 +178,10 @@ class Driver:
             if fit is not None:
                 return fit
             flops = self.evaluator.trained_flops(proposal.genotype, proposal.recipe)
+            passed = self.evaluator.pass_flops(proposal.genotype, proposal.recipe)
         except Exception:
             return 0.0  # It cannot be built: the trial will say why.
-        return self.rate.seconds(
+        return passed * self.rate.flop + self.rate.seconds(
             flops, proposal.fidelity, proposal.recipe, len(split.train), len(split.val)
         )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from polymix.errors import SearchError
 from polymix.genotype import Block, Genotype
+from polymix.nn.build import frozen_blocks
 from polymix.records import Fidelity, Proposal, Role, Trial
 from polymix.search.boosting import boosting_genotype, within
 from polymix.search.ensemble import ensembles
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
     from polymix.search.driver import Driver
 
 MOST_SINGLES = 3
-LEAST_EPOCHS = 4
+LEAST_EPOCHS, LEAST_STEPS = 4, 200
+"""What a training has at least, before there are fewer seeds: where rows are few, epochs are short,
+and seeds of what was hardly trained say nothing of each other."""
+
 BOOSTING_SHARE = 0.15
 """Of the finalists' time, what gradient boosting may be expected to take."""
 
@@ -124,13 +128,22 @@ class Finals:
             return []
         rows = len(driver.evaluator.dataset.split.train)
         if driver.clock.limit is not None:
-            rounds = driver.ledger.decision("gradient boosting: rounds")
-            if rounds is None:
-                allowed = BOOSTING_SHARE * (driver.clock.remaining or 0.0) / ENOUGH_SEEDS
+            decided = driver.ledger.decision("gradient boosting: rounds")
+            allowed = BOOSTING_SHARE * (driver.clock.remaining or 0.0) / ENOUGH_SEEDS
+            plain = boosting_genotype(driver.evaluator.dataset.schema, pretrained=False)
+            assert plain is not None
+            if plain != genotype:
+                # The pass through a network is all or nothing: no fewer rounds make it quicker.
+                read = driver.ledger.decision("gradient boosting: pretrained")
+                if read is None:
+                    taken = driver.evaluator.fit_seconds(genotype, rows) or 0.0
+                    read = driver.decide("gradient boosting: pretrained", taken <= allowed)
+                genotype = genotype if read else plain
+            if decided is None:
                 expected = driver.evaluator.fit_seconds(genotype, rows) or 0.0
                 asked = within(genotype, expected, allowed)
-                rounds = driver.decide("gradient boosting: rounds", asked)
-            genotype = genotype.model_copy(update={"rounds": rounds})
+                decided = driver.decide("gradient boosting: rounds", asked)
+            genotype = genotype.model_copy(update={"rounds": decided})
         proposal = Proposal(genotype, Fidelity(rows, 1, driver.seed))
         return [Finalist(proposal, (Role.BOOSTING,), "gradient boosting")]
 
@@ -162,11 +175,16 @@ class Finals:
         if driver.clock.remaining is not None:
             # A refit takes about as long as a finalist's seed.
             share = 1 / (1 + driver.strategy.refits / (count * plan["seeds"]))
-            plan |= self._timed(share * driver.clock.remaining, plan["seeds"], wish.epochs, rows)
+            steps = math.ceil(rows / self.finalists[0].proposal.recipe.batch_size)
+            least = max(LEAST_EPOCHS, math.ceil(LEAST_STEPS / steps))
+            room = share * driver.clock.remaining
+            plan |= self._timed(room, plan["seeds"], wish.epochs, rows, least)
         return dict(driver.decide("finalists", plan))
 
-    def _timed(self, remaining: float, seeds: int, epochs: int, rows: int) -> dict[str, Any]:
-        """What fits the time that is left: fewer epochs first, then seeds, then rows."""
+    def _timed(
+        self, remaining: float, seeds: int, epochs: int, rows: int, least: int = LEAST_EPOCHS
+    ) -> dict[str, Any]:
+        """What fits the time left: fewer epochs, down to `least`, then fewer seeds, then rows."""
         seconds = max(0.0, remaining * 0.97 - 2.0) / MARGIN
         seconds *= min(self.driver.runner.jobs, len(self.finalists))
         fits = [self._fit_seconds(f) for f in self.finalists]
@@ -175,7 +193,7 @@ class Finals:
         fixed = sum(fit for fit in fits if fit is not None)
         for count in range(seeds, 0, -1):
             fitting = int((seconds - count * fixed) / (count * max(epoch, 1e-9)))
-            if fitting >= min(epochs, LEAST_EPOCHS):
+            if fitting >= min(epochs, least):
                 return {"seeds": count, "epochs": min(epochs, fitting)}
         seconds = max(0.0, seconds - fixed)
         fitting = int(seconds / max(epoch, 1e-9))
@@ -201,18 +219,25 @@ class Finals:
     def _factor(self, genotype: Genotype) -> float:
         """Measured over predicted, of the same genotype, else the largest of its encoders."""
         factors: dict[Genotype, float] = {}
+        passes: dict[Genotype, list[float]] = {}
         for trial in self.trials:
             expected = self.driver.predict(trial.proposal)
             if trial.cost.steps and expected and trial.score:
                 # A stopped trial took fewer steps than its proposal says.
                 share = trial.cost.steps / self._steps(trial.proposal)
-                factors[trial.proposal.genotype] = trial.cost.wall_s / (expected * share)
+                found = trial.cost.wall_s / (expected * share)
+                factors[trial.proposal.genotype] = found
+                if frozen_blocks(trial.proposal.genotype):
+                    passes.setdefault(trial.proposal.genotype, []).append(found)
+        # The first to read a frozen encoder passed all rows through it, and no other does.
+        for one, several in passes.items():
+            factors[one] = min(several) if len(several) > 1 else min(1.0, *several)
         if genotype in factors:
             return factors[genotype]
         if isinstance(genotype, MixGenotype):
             parts = [MixGenotype.single(name, block) for name, block in genotype.encoders]
-            found = [factors[part] for part in parts if part in factors]
-            return max(found, default=max(factors.values(), default=1.0))
+            known = [factors[part] for part in parts if part in factors]
+            return max(known, default=max(factors.values(), default=1.0))
         return max(factors.values(), default=1.0)
 
 

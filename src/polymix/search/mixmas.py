@@ -25,7 +25,7 @@ from polymix.data.schema import Kind
 from polymix.errors import UsageError, did_you_mean
 from polymix.genotype import Block, Genotype
 from polymix.nn import catalog
-from polymix.records import Fidelity, Proposal, Recipe, Sampler, Schedule, Status, Trial
+from polymix.records import ERRORS, Fidelity, Proposal, Recipe, Sampler, Schedule, Status, Trial
 from polymix.search.protocol import Strategy, Task
 from polymix.space.mix import Fusion, Loss, MixGenotype, MixSpace
 
@@ -68,6 +68,8 @@ class MixMAS(Strategy):
         full_lr: its learning rate at the start.
         full_schedule: of its learning rate.
         modality_dropout: chance that a row's modality is hidden, where rows may lack one.
+        shift: share of their time by which spectrograms move at random in training, at most.
+        errors: standard errors that are noise: candidates no further from the best are as good.
     """
 
     name: ClassVar[str] = "mixmas"
@@ -89,6 +91,8 @@ class MixMAS(Strategy):
     full_lr: float = Field(default=1e-3, gt=0)
     full_schedule: Schedule = "cosine"
     modality_dropout: float = Field(default=0.1, ge=0, lt=1)
+    shift: float = Field(default=0.0, ge=0, lt=1)
+    errors: float = Field(default=ERRORS, ge=0, le=10)
 
     _task: Task = PrivateAttr()
     _space: MixSpace = PrivateAttr()
@@ -145,15 +149,17 @@ class MixMAS(Strategy):
         for modality in schema.modalities:
             fitting = catalog.encoders_for(modality.kind)
             own = given.get(modality.name) if isinstance(given, dict) else given
-            usual = [*CANDIDATES[modality.kind], *catalog.pretrained_for(modality.kind)]
-            wanted = usual if own is None else own
+            ready = {block.name: block for block in catalog.pretrained_for(modality)}
+            wanted = [*CANDIDATES[modality.kind], *ready] if own is None else own
             names = [n for n in wanted if n in fitting]
             if not names and not problems:
                 problems.append(
                     f"none of {own} takes modality '{modality.name}' of kind {modality.kind}: "
                     f"{', '.join(fitting)} do"
                 )
-            found[modality.name] = [Block.of(n, self.preset) for n in dict.fromkeys(names)]
+            found[modality.name] = [
+                ready.get(n, Block.of(n, self.preset)) for n in dict.fromkeys(names)
+            ]
         if problems:
             raise UsageError(problems)
         return found
@@ -206,6 +212,7 @@ class MixMAS(Strategy):
             batch_size=self.batch_size,
             schedule=self.full_schedule if full else "constant",
             modality_dropout=self.modality_dropout if lacking else 0.0,
+            shift=self.shift,
         )
 
     def _fused(
@@ -315,7 +322,8 @@ class MixMAS(Strategy):
         if not scored:
             return None
         _, top = max(scored, key=lambda pair: np.mean([t.value for t in pair[1]]))
-        tied = [(g, ts) for g, ts in scored if ts is top or self._task.difference(top, ts).noise]
+        apart = self._task.difference
+        tied = [(g, ts) for g, ts in scored if ts is top or apart(top, ts).near(self.errors)]
         return min(tied, key=lambda pair: pair[1][0].cost.flops)[0]
 
     # What comes after.

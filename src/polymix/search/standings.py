@@ -90,8 +90,10 @@ def stand(finalists: Sequence[Finalist], referee: Referee) -> Standings:
     """Rank finalists on validation rows, and choose.
 
     A finalist counts with every seed it finished, once all have finished one; two are compared on
-    the seeds that both have. Of those that tie with the best, the one with the fewest FLOPs is
-    chosen, and of its seeds the best.
+    the seeds that both have. Of those within a standard error of the best, the one with the fewest
+    FLOPs is chosen (the one-standard-error rule: Breiman et al. 1984, section 3.4.3), and of its
+    seeds the best. Ties are by the 95% interval: they say what is not known to differ, which with
+    few validation rows is nearly everything, and is no reason to take a worse one.
     """
     runs = {id(f): _compared(f, finalists) for f in finalists}
     scored = [f for f in finalists if runs[id(f)]]
@@ -115,7 +117,11 @@ def stand(finalists: Sequence[Finalist], referee: Referee) -> Standings:
     rows += [Standing(f, None, None, 0, (), _cost(f)) for f in finalists if not runs[id(f)]]
     if not scored:
         return Standings(tuple(rows), None, None, 0, None)
-    contenders = [r for r in rows if r.rank == 1 or (r.rank and 1 in r.tied_with)]
+    best = runs[id(scored[0])]
+    contenders = [
+        r for r, one in zip(rows, scored, strict=False)
+        if r.rank == 1 or referee.difference(best, runs[id(one)]).near()
+    ]  # fmt: skip
     chosen = min(contenders, key=lambda r: (r.cost.flops, r.rank))
     trial = max(runs[id(chosen.finalist)], key=lambda t: t.value)
     seeds = min(len(runs[id(f)]) for f in scored)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -11,6 +12,7 @@ from polymix.data.schema import Schema
 from polymix.errors import GenotypeError
 from polymix.genotype import Genotype
 from polymix.nn.build import stack_key
+from polymix.nn.encoder import Encoder
 from polymix.nn.model import Model, blank
 from polymix.records import Cost
 
@@ -24,16 +26,37 @@ def cost_key(genotype: Genotype, schema: Schema) -> Hashable:
 
 @torch.no_grad()
 def count_cost(model: Model, schema: Schema) -> Cost:
-    """Trainable parameters, or numbers fitted, and FLOPs of one row's forward pass."""
+    """Trainable parameters, or numbers fitted, and FLOPs of one row's forward pass.
+
+    A frozen encoder's weights are neither.
+    """
     model.eval()
     inputs = {name: blank(schema, name) for name in model.encoders}
     with FlopCounterMode(display=False) as counter:
         model(inputs)
-    tensors = model.state_dict().values() if model.fitted else model.parameters()
-    parameters = sum(t.numel() for t in tensors if t.requires_grad or model.fitted)
+    if model.fitted:
+        still = [m for m in model.modules() if isinstance(m, Encoder) and m.frozen]
+        own = {id(t) for m in still for t in m.state_dict(keep_vars=True).values()}
+        fitted = model.state_dict(keep_vars=True).values()
+        parameters = sum(t.numel() for t in fitted if id(t) not in own)
+    else:
+        parameters = sum(t.numel() for t in model.parameters() if t.requires_grad)
     if not parameters:
         raise GenotypeError("the model has no trainable parameter")
     return Cost(parameters, int(counter.get_total_flops()) + model.uncounted)
+
+
+@torch.no_grad()
+def count_trained(model: Model, schema: Schema) -> int:
+    """FLOPs of one row's forward pass without the frozen encoders, whose features are banked."""
+    model.eval()
+    inputs: dict[str, Any] = {name: blank(schema, name) for name in model.encoders}
+    for name, encoder in model.encoders.items():
+        if getattr(encoder, "frozen", False):
+            inputs[name] = model.native_of(name, inputs[name])
+    with FlopCounterMode(display=False) as counter:
+        model(inputs)
+    return int(counter.get_total_flops()) + model.uncounted
 
 
 @torch.no_grad()

@@ -23,11 +23,11 @@ from polymix.data.dataset import Dataset
 from polymix.data.sample import Sample, draw_balanced, draw_sample, draw_weighted
 from polymix.data.schema import Schema, Task
 from polymix.errors import GenotypeError, PolymixError
-from polymix.genotype import Genotype
-from polymix.nn.build import build_seeded, fit_seconds, stack_key, versions
+from polymix.genotype import Block, Genotype
+from polymix.nn.build import build_seeded, fit_seconds, frozen_blocks, stack_key, versions
 from polymix.nn.model import Model, Moments, load_matching
 from polymix.records import Cost, Fidelity, Proposal, Recipe, Score, Status, Trial
-from polymix.train.cost import cost_key, count_cost, count_fusing
+from polymix.train.cost import cost_key, count_cost, count_fusing, count_trained
 from polymix.train.feature_bank import BankSource, FeatureBank, Progress
 from polymix.train.learner import Learner, SingleLearner, StackLearner
 from polymix.train.loop import Job, Trainer
@@ -35,6 +35,7 @@ from polymix.train.metrics import Metric
 from polymix.train.moments import moments_of
 from polymix.train.objective import Objective
 from polymix.train.settle import State, settled
+from polymix.train.shift import shifts_of
 from polymix.train.uncertainty import uncertainty
 
 Done = tuple[Trial, State | None]
@@ -98,6 +99,7 @@ class Evaluator:
         self._encoders: dict[str, str] = {}
         self._costs: dict[Hashable, Cost] = {}
         self._fusing: dict[Hashable, int] = {}
+        self._passed: set[tuple[str, Block]] = set()
         self._doubts: dict[int, np.ndarray] = {}
         self._data_key = json.dumps(
             {
@@ -183,13 +185,26 @@ class Evaluator:
         Raises:
             GenotypeError: it cannot be built on this data.
         """
-        if not recipe.frozen:
+        if not recipe.frozen and not frozen_blocks(genotype):
             return self.cost(genotype, recipe).flops
         schema = self.schema_for(recipe)
-        where = cost_key(genotype, schema)
+        where = recipe.frozen, cost_key(genotype, schema)
         if where not in self._fusing:
-            self._fusing[where] = count_fusing(build_seeded(genotype, schema, 0), schema)
+            count = count_fusing if recipe.frozen else count_trained
+            self._fusing[where] = count(build_seeded(genotype, schema, 0), schema)
         return self._fusing[where]
+
+    def pass_flops(self, genotype: Genotype, recipe: Recipe) -> int:
+        """FLOPs of passing all rows through frozen encoders whose features are not there yet.
+
+        Raises:
+            GenotypeError: it cannot be built on this data.
+        """
+        if recipe.frozen or frozen_blocks(genotype) <= self._passed:
+            return 0
+        split = self.dataset.split
+        each = self.cost(genotype, recipe).flops - self.trained_flops(genotype, recipe)
+        return each * (len(split.train) + len(split.val))
 
     def fit_seconds(self, genotype: Genotype, rows: int) -> float | None:
         """About how long what is no gradient step takes; none where all of training is steps.
@@ -281,7 +296,7 @@ class Evaluator:
             banked = self.banked(models[0])
             source, known = banked, banked.moments
         else:
-            source = RowSource(self.dataset, self.device, list(models[0].encoders))
+            source = self._source(models[0])
             known = self._moments(models[0], source) if models[0].calibrated else None
         for model in models:
             if known is not None:
@@ -323,6 +338,7 @@ class Evaluator:
             fidelity=first.fidelity,
             name=first.genotype.digest,
             modalities=tuple(models[0].wants),
+            shifts=shifts_of(self.dataset.schema, first.recipe.shift),
             keep=any(p.keep for p in group.proposals),
             deadline=deadline,
             save=save,
@@ -335,6 +351,7 @@ class Evaluator:
             before.update(cpu=meta.pop("cpu"), wall=meta.pop("wall"))
             trainer.restore(tensors, meta)
         trainer.run()
+        self._passed |= frozen_blocks(first.genotype)
         size, whole = len(models), spent()
         done: list[Done] = []
         for k, (proposal, key) in enumerate(zip(group.proposals, group.keys, strict=True)):
@@ -382,6 +399,17 @@ class Evaluator:
             dataset = dataset.with_balanced_classes()
         return Objective(dataset.schema)
 
+    def _source(self, model: Model) -> Source:
+        """Batches of raw rows; of what frozen encoders read, their features, computed once."""
+
+        def rows(names: list[str]) -> Source:
+            return RowSource(self.dataset, self.device, names)
+
+        if model.fitted or not any(getattr(e, "frozen", False) for e in model.encoders.values()):
+            return rows(list(model.encoders))
+        self._bank.progress = self.on_features
+        return self._bank.beside(model, rows)
+
     def banked(self, model: Model) -> BankSource:
         """Batches of what a model's `fuse` reads, from the bank; the model is calibrated."""
         self._bank.progress = self.on_features
@@ -413,7 +441,7 @@ class Evaluator:
         return model.eval()
 
 
-LATER = ("thaw", "refit", "balanced")
+LATER = ("thaw", "refit", "balanced", "shift")
 
 
 def _told(recipe: Recipe) -> dict[str, Any]:

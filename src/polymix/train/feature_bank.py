@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polymix.data.batch import Batch, RowSource
+from polymix.data.batch import Batch, RowSource, Source
 from polymix.data.dataset import Dataset
 from polymix.errors import DataError
 from polymix.nn.encoder import Encoder, StackEncoder
@@ -95,6 +95,25 @@ class FeatureBank:
         if source.moments is not None:
             model.calibrate(source.moments)
         return source
+
+    def beside(self, model: Model, rows: Callable[[list[str]], Source]) -> Source:
+        """Batches for a model that trains, but for its frozen encoders: those are computed once.
+
+        Args:
+            model: some of its encoders are frozen.
+            rows: gives a source of raw rows of some modalities.
+        """
+        still = [n for n, e in model.encoders.items() if getattr(e, "frozen", False)]
+        features = {}
+        for name in still:
+            encoder = model.encoders[name]
+            assert isinstance(encoder, Encoder)
+            wanted = model.wants[name]
+            paths = self._paths(name, encoder, wanted, model.pool)
+            features[name] = self._features(name, encoder, wanted, model.pool, paths)
+        banked = BankSource(self.dataset, features, self._slots, self.device)
+        others = [name for name in model.encoders if name not in still]
+        return MixedSource(rows(others), banked) if others else banked
 
     def _paths(
         self, name: str, encoder: torch.nn.Module, wanted: Sequence[int], pool: Pool | None
@@ -259,6 +278,29 @@ class BankSource:
 
     def _convert(self, raw: Tensor) -> Tensor:
         return raw.to(self._device).to(torch.get_default_dtype())
+
+
+class MixedSource:
+    """Batches of raw rows of some modalities, and of banked features of the others.
+
+    Args:
+        rows: supplies the raw rows.
+        banked: supplies the features.
+    """
+
+    def __init__(self, rows: Source, banked: BankSource) -> None:
+        self._rows, self._banked = rows, banked
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches lie."""
+        return self._rows.device
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        """The batch of these rows, indices `(B,)` int64; training or validation rows alone."""
+        raw = self._rows.batch(rows)
+        inputs = {**raw.inputs, **self._banked.batch(rows).inputs}
+        return Batch(inputs, raw.present, raw.target)
 
 
 def encoder_digest(dataset: Dataset, name: str, encoder: Encoder) -> str:

@@ -16,11 +16,10 @@ from typing import Protocol
 import numpy as np
 from scipy import stats
 
-from polymix.records import Interval
+from polymix.records import ERRORS, Interval
 from polymix.train.metrics import Metric
 from polymix.train.resampling import draw_weights
 
-Z = 1.959963984540054
 DRAWS = 200
 LEAST_FREEDOM = 4.0
 """Two seeds alone would leave Student's t one degree of freedom, and an interval of which an
@@ -64,8 +63,9 @@ class Referee:
         return self._values[one.key]
 
     def score(self, ours: Sequence[Scored]) -> Interval:
-        """The mean score over seeds, with its 95% interval."""
-        return self._interval([[self.value(t) for t in ours]], self._mean_rows(ours))
+        """The mean score over seeds, with its 95% interval, as far as scores can go."""
+        found = self._interval([[self.value(t) for t in ours]], self._mean_rows(ours))
+        return found.within(*self.metric.bounds)
 
     def difference(self, ours: Sequence[Scored], theirs: Sequence[Scored]) -> Interval:
         """The mean difference `ours - theirs`, paired by row, with its 95% interval.
@@ -86,7 +86,9 @@ class Referee:
         value = sum(weight * self.value(one) for weight, one in terms)
         rows = np.sum([weight * self._row_scores(one) for weight, one in terms], 0)
         half = self._noise(rows)
-        return Interval(value, value - half, value + half)
+        ends = [sorted(w * end for end in self.metric.bounds) for w, _ in terms if w]
+        least, most = (sum(side) for side in zip(*ends, strict=True)) if ends else (0.0, 0.0)
+        return Interval(value, value - half, value + half).within(least, most)
 
     def _interval(self, sides: Sequence[Sequence[float]], rows: np.ndarray) -> Interval:
         """The interval of a mean, or of the difference of two, from seeds' scores and rows."""
@@ -101,7 +103,7 @@ class Referee:
         closed = self.metric.per_row is not None
         known = rows[np.isfinite(rows)]
         deviation = float(known.std()) if len(known) else 0.0
-        return Z * deviation / (float(np.sqrt(len(rows))) if closed else 1.0)
+        return ERRORS * deviation / (float(np.sqrt(len(rows))) if closed else 1.0)
 
     def _mean_rows(self, several: Sequence[Scored]) -> np.ndarray:
         return np.mean([self._row_scores(one) for one in several], 0)  # type: ignore[no-any-return]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from polymix.data.batch import Batch
 from polymix.nn.model import Model, Output
+from polymix.nn.pretrained import PretrainedEncoder
 from polymix.train.objective import Objective
 
 Weights = tuple[float, dict[str, float]]
@@ -98,8 +99,14 @@ class SingleLearner:
         return {name: t.detach().clone() for name, t in self.tensors().items()}
 
     def tensors(self) -> dict[str, Tensor]:
-        """All parameters and buffers; the tensors themselves."""
-        return self.model.state_dict(keep_vars=True)
+        """All parameters and buffers but pretrained ones, which a digest names; as they are."""
+        still = tuple(
+            f"{name}."
+            for name, module in self.model.named_modules()
+            if isinstance(module, PretrainedEncoder) and module.frozen
+        )
+        state = self.model.state_dict(keep_vars=True)
+        return {n: t for n, t in state.items() if not n.startswith(still)} if still else state
 
 
 class StackLearner:

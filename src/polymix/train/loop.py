@@ -23,6 +23,7 @@ from polymix.records import Fidelity, Recipe
 from polymix.train.learner import Learner
 from polymix.train.metrics import Metric
 from polymix.train.objective import Objective
+from polymix.train.shift import Steps, draw_shifts, shifted
 
 VALIDATION_BATCH = 512
 
@@ -56,6 +57,7 @@ class Job:
         fidelity: how long, from which seed.
         name: names this job's dropout stream.
         modalities: those that the model reads; modality dropout is among them.
+        shifts: how far spectrograms may move: see `train.shift`.
         keep: whether the best epoch's weights are wanted.
         deadline: on `time.monotonic`'s clock; none for no limit.
         save: called with tensors and meta after each epoch, once it is worth it.
@@ -72,6 +74,7 @@ class Job:
     fidelity: Fidelity
     name: str
     modalities: Sequence[str] = ()
+    shifts: Mapping[str, Steps] = field(default_factory=dict)
     keep: bool = False
     deadline: float | None = None
     save: Callable[[Mapping[str, Tensor], dict[str, Any]], None] | None = None
@@ -137,10 +140,11 @@ class Trainer:
         learner.train(True)
         seed, total = job.fidelity.seed, torch.zeros(learner.size, device=job.source.device)
         with seeds.torch_stream(job.source.device, seed, "dropout", job.name, self.epoch):
-            for rows, hidden in self._batches():
+            for rows, hidden, moves in self._batches():
                 if job.deadline is not None and time.monotonic() > job.deadline:
                     raise OutOfTime
                 batch = hide(job.source.batch(rows), hidden)
+                batch = batch if moves is None else shifted(batch, job.shifts, moves)
                 losses = learner.losses(batch, job.objective, self.epoch + 1)
                 self._set_lr()
                 step(losses.sum(), self.optimizer)
@@ -149,18 +153,26 @@ class Trainer:
         for best, finite in zip(self.best, torch.isfinite(total).tolist(), strict=True):
             best.finite = best.finite and finite
 
-    def _batches(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    def _batches(self) -> Iterator[tuple[np.ndarray, np.ndarray | None, np.ndarray | None]]:
+        """Rows, what of them is hidden, and how far their spectrograms move."""
         job = self.job
         order = seeds.stream(job.fidelity.seed, "order", self.epoch).permutation(job.train)
-        size, hidden = job.recipe.batch_size, None
+        size, hidden, moves = job.recipe.batch_size, None, None
         if job.recipe.modality_dropout:
             rng = seeds.stream(job.fidelity.seed, "hide", self.epoch)
             used = [job.objective.columns[name] for name in job.modalities or job.objective.columns]
             share = job.recipe.modality_dropout
             hidden = draw_hidden(len(order), used, len(job.objective.columns), share, rng)
+        if job.shifts:
+            rng = seeds.stream(job.fidelity.seed, "shift", self.epoch)
+            moves = draw_shifts(len(order), job.shifts, rng)
         for start in range(0, len(order), size):
             part = slice(start, start + size)
-            yield order[part], None if hidden is None else hidden[part]
+            yield (
+                order[part],
+                None if hidden is None else hidden[part],
+                None if moves is None else moves[part],
+            )
 
     def _set_lr(self) -> None:
         recipe = self.job.recipe

@@ -8,6 +8,7 @@ positive, of the rows whose target is not 0 (Tsai et al. 2019). Likewise weighte
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,6 +50,13 @@ class Metric:
     resampled: Callable[[Array, Array, Array], Array] | None = None
     hard: bool = False
     fits: Callable[[Array], bool] = lambda _: True
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """What no score is below, and none above."""
+        if self.name.startswith("neg_"):
+            return -math.inf, 0.0
+        return {"r2": -math.inf, "pearson_r": -1.0}.get(self.name, 0.0), 1.0
 
     def __reduce__(self) -> tuple[Callable[[str], Metric], tuple[str]]:
         # Sent to another process by name: its functions cannot be.

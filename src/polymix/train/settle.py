@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from polymix.data.batch import Source
-from polymix.nn.model import Model
+from polymix.nn.model import Model, load_matching
 
 State = dict[str, Tensor]
 
@@ -20,7 +20,7 @@ def settled(model: Model, state: State, source: Source, rows: np.ndarray, frozen
     idle = [t for tokens in model.absent.values() for t in tokens if not t.optional]  # type: ignore[attr-defined]
     if not idle:
         return state
-    model.load_state_dict(state)
+    load_matching(model, state)  # a pretrained encoder's weights are not among them
     model.eval()
     totals: dict[str, list[Tensor]] = {}
     counts: dict[str, int] = {}
@@ -35,4 +35,4 @@ def settled(model: Model, state: State, source: Source, rows: np.ndarray, frozen
             so_far = totals.setdefault(name, [torch.zeros_like(s) for s in sums])
             totals[name] = [a + b for a, b in zip(so_far, sums, strict=True)]
     model.settle({n: [s / max(counts[n], 1) for s in sums] for n, sums in totals.items()})
-    return {name: t.detach().clone() for name, t in model.state_dict().items()}
+    return {name: t.detach().clone() for name, t in model.state_dict().items() if name in state}
