@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -257,6 +258,38 @@ class TestSupernet:
         torch.testing.assert_close(decided, model(batch.inputs, batch.present).fused)
         assert (decided - undecided).abs().max() > 1e-3
         assert max(net.entropies().values()) < 1e-3
+
+    @pytest.mark.parametrize("inputs", [2, 3])
+    def test_along_a_path_it_is_that_network(self, data, batch, inputs):
+        net = self.make(data, inputs=inputs)
+        path = net.draw(np.random.default_rng(4))
+        genotype = net.space.genotype(path)
+        assert genotype in net.space
+        model = build_seeded(genotype, data.schema, 5).eval()
+        load_matching(model, net.state_dict())
+        net.path = path
+        along = net(batch.inputs, batch.present).fused
+        torch.testing.assert_close(along, model(batch.inputs, batch.present).fused)
+
+    def test_paths_are_drawn_by_their_shares(self, data):
+        net = self.make(data, cells=1, steps=1, operations=("sum", "attention", "zero"))
+        with torch.no_grad():
+            for logits in net.architecture():
+                logits.normal_()
+        every = list(net.space)
+        chances = torch.stack([net.log_share(g.cells) for g in every]).exp()
+        torch.testing.assert_close(chances.sum(), torch.tensor(1.0))
+        rng = np.random.default_rng(0)
+        drawn = Counter(net.space.genotype(net.draw(rng)) for _ in range(3000))
+        seen = torch.tensor([drawn[g] / 3000 for g in every])
+        assert (seen - chances).abs().max() < 0.03
+        likeliest = every[int(chances.argmax())]
+        assert net.derive() == likeliest
+
+    def test_every_choice_of_a_path_has_a_gradient(self, data):
+        net = self.make(data)
+        (-net.log_share(net.draw(np.random.default_rng(0)))).backward()
+        assert all((logits.grad.abs().sum(-1) > 0).any() for logits in net.architecture())
 
     def test_a_temperature_moves_no_choice(self, data):
         net = self.make(data)

@@ -16,7 +16,7 @@ nothing of one genotype.
 
 How the updates go is `bm_nas_updates`'s: along paths, or, with `relaxed`, of mixtures, as in the
 paper. Along paths more than the derived network is looked at: the `kept` best so far, and those
-that were the best of their batch most often.
+that were the best of their batch most often. What a network scored last counts.
 
 Learning rate and temperature are such that choices are made: at the paper's 3e-4 the logits hardly
 move, and what is derived is the random start.
@@ -249,8 +249,10 @@ class BMNAS(OnBackbones):
         return EpochRecord(epoch, tuple(numbers.items()))
 
     def _kept_ones(self) -> list[BMNASGenotype]:
-        """The best so far, or the guess."""
-        return [] if self.relaxed or self.second_order else self.chosen()[: self.kept]
+        """The best so far."""
+        if self.relaxed or self.second_order or not self._found:
+            return []
+        return self.chosen()[: self.kept]
 
     def _alternate(
         self, trainer: FeedTrainer, train: Feed, val: Feed

@@ -1,7 +1,7 @@
 """Problems whose good answer is known, for BM-NAS.
 
 Tokens are given; the label is a function of them that some choice expresses, and others do not.
-Each takes rows and a seed, and gives a dataset whose halves are training and validation rows.
+Each takes rows and a seed, and gives a dataset.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Given(Encoder):
 
 
 def dataset_of(arrays: Mapping[str, np.ndarray], target: np.ndarray, seed: int) -> Dataset:
-    """Half of the rows are training rows, most of the others validation rows."""
+    """Three quarters of the rows are training rows, a fifth validation rows."""
     schema = Schema(
         modalities=tuple(
             Modality(name=n, kind=Kind.TIMESERIES, shape=a.shape[1:], dtype="float32")
@@ -65,12 +65,11 @@ def gated(rows: int, seed: int) -> Dataset:
     return dataset_of({"a": _repeated(rng, a), "b": _repeated(rng, b)}, target, seed)
 
 
-def signed(rows: int, seed: int) -> Dataset:
-    """LinearGLU, too: as `gated`, but signs differ by position, so that more is to be told."""
-    rng = seeds.stream(seed, "gated")
-    a, b = (rng.standard_normal((rows, 2, 3)) for _ in "ab")
-    signs = rng.choice([-1, 1], (2, 3))
-    return dataset_of({"a": a, "b": b}, _above((a * _gate(b) * signs).sum((1, 2))), seed)
+def gates(rows: int, seed: int) -> Dataset:
+    """LinearGLU, too: as `gated`, but with other vectors at each position: more is to be told."""
+    rng = seeds.stream(seed, "glu")
+    a, b = (rng.standard_normal((rows, 2, 4)) for _ in "ab")
+    return dataset_of({"a": a, "b": b}, _above((a * _gate(b)).sum((1, 2))), seed)
 
 
 def attended(rows: int, seed: int) -> Dataset:
@@ -81,6 +80,14 @@ def attended(rows: int, seed: int) -> Dataset:
     given = {"a": tokens, "b": np.concatenate([query[:, None], empty], 1)}
     given = {n: x + 0.05 * rng.standard_normal(x.shape) for n, x in given.items()}
     return dataset_of(given, target, seed)
+
+
+def squared(rows: int, seed: int) -> Dataset:
+    """The same input twice: half of y's channels through the gates of the others; x is noise."""
+    rng = seeds.stream(seed, "squared")
+    a, b = (rng.standard_normal((rows, 2, 6)) for _ in "ab")
+    products = a[..., :3] * _gate(a[..., 3:])
+    return dataset_of({"a": b, "b": a}, _above(products.sum((1, 2))), seed)
 
 
 def doubled(rows: int, seed: int) -> Dataset:
