@@ -5,10 +5,8 @@ from __future__ import annotations
 import pytest
 
 from polymix.nn import catalog
-from polymix.testing.planted import Given, attended, gates, squared
+from polymix.testing.planted import Given, attended, chained, doubled, gated, squared
 from search.planted import search
-
-ROWS = 5000
 
 
 @pytest.fixture(autouse=True)
@@ -16,27 +14,43 @@ def given(monkeypatch):
     monkeypatch.setitem(catalog.ENCODERS, Given.name, Given)
 
 
-def steps_found(make, length, channels):
-    """Of five seeds, the one step of the one Cell; learning rates are the defaults."""
-    options = {
-        "cells": 1, "steps": 1, "length": length, "channels": channels, "dropout": 0.0,
-        "batch_size": 32, "horizon": 30,
-    }  # fmt: skip
-    found = [search(make, seed, ROWS, **options)[0].chosen()[0] for seed in range(5)]
-    return [genotype.cells[0].steps[0] for genotype in found]
+def found(make, rows, **options):
+    """The Cells found from each of five seeds."""
+    usual = {"cells": 1, "steps": 1, "channels": 8, "length": 2, "dropout": 0.0}
+    strategies = [search(make, seed, rows, **{**usual, **options})[0] for seed in range(5)]
+    return [strategy.chosen()[0].cells for strategy in strategies]
 
 
-def test_attention():
-    steps = steps_found(attended, 4, 16)
-    right = [s.operation == "attention" and set(s.inputs) == {0, 1} for s in steps]
-    assert sum(right) >= 4
+class TestAlongPaths:
+    """By default, with the default learning rates."""
+
+    options = {"batch_size": 32, "horizon": 30}  # noqa: RUF012
+
+    def test_attention(self):
+        steps = [
+            c.steps[0] for (c,) in found(attended, 5000, length=4, channels=16, **self.options)
+        ]
+        assert sum(s.operation == "attention" and {0, 1} == {*s.inputs} for s in steps) >= 4
+
+    def test_the_same_input_twice(self):
+        steps = [c.steps[0] for (c,) in found(squared, 5000, **self.options)]
+        assert sum(s.inputs == (1, 1) for s in steps) >= 4
+
+    def test_a_cell_that_feeds_a_cell(self):
+        """Three modalities: the second Cell takes the first one, and the modality that it left."""
+        pairs = found(chained, 5000, cells=2, **self.options)
+        assert sum({*b.inputs} == {0, 1, 2, 3} - {*a.inputs} for a, b in pairs) >= 4
 
 
-def test_linear_glu():
-    steps = steps_found(gates, 2, 8)
-    right = [s.operation == "linear-glu" and set(s.inputs) == {0, 1} for s in steps]
-    assert sum(right) >= 4
+class TestOfMixtures:
+    """Of the paper's mixtures, with rates that suit the problem."""
 
+    options = {"relaxed": True, "warmup": 0.2, "batch_size": 64}  # noqa: RUF012
 
-def test_the_same_input_twice():
-    assert sum(s.inputs == (1, 1) for s in steps_found(squared, 2, 8)) >= 4
+    def test_linear_glu(self):
+        made = found(gated, 2400, horizon=25, lr=3e-3, choice_lr=0.03, **self.options)
+        assert sum(c.steps[0].operation == "linear-glu" for (c,) in made) >= 4
+
+    def test_the_same_input_twice(self):
+        made = found(doubled, 3000, length=5, horizon=40, lr=4e-3, choice_lr=0.015, **self.options)
+        assert sum(c.steps[0].inputs == (0, 0) for (c,) in made) >= 4

@@ -43,8 +43,10 @@ class Given(Encoder):
         return [Tokens(x)]
 
 
-def dataset_of(arrays: Mapping[str, np.ndarray], target: np.ndarray, seed: int) -> Dataset:
-    """Three quarters of the rows are training rows, a fifth validation rows."""
+def dataset_of(
+    arrays: Mapping[str, np.ndarray], target: np.ndarray, seed: int, val: float = 0.2
+) -> Dataset:
+    """So much of the rows are validation rows, a twentieth test rows, the others training rows."""
     schema = Schema(
         modalities=tuple(
             Modality(name=n, kind=Kind.TIMESERIES, shape=a.shape[1:], dtype="float32")
@@ -52,7 +54,7 @@ def dataset_of(arrays: Mapping[str, np.ndarray], target: np.ndarray, seed: int) 
         ),
         target=Target(name="y", task=Task.MULTICLASS, classes=("no", "yes")),
     )
-    codes = stratified_codes(target, 0.2, 0.05, seed)
+    codes = stratified_codes(target, val, 0.05, seed)
     given = {n: a.astype(np.float32) for n, a in arrays.items()}
     return Dataset.from_arrays("planted", schema, given, target, codes)
 
@@ -62,7 +64,7 @@ def gated(rows: int, seed: int) -> Dataset:
     rng = seeds.stream(seed, "gated")
     a, b = (rng.standard_normal((rows, 3)) for _ in "ab")
     target = _above((a * _gate(b)) @ [1, -1, 1])
-    return dataset_of({"a": _repeated(rng, a), "b": _repeated(rng, b)}, target, seed)
+    return dataset_of({"a": _repeated(rng, a), "b": _repeated(rng, b)}, target, seed, 0.4)
 
 
 def gates(rows: int, seed: int) -> Dataset:
@@ -80,6 +82,17 @@ def attended(rows: int, seed: int) -> Dataset:
     given = {"a": tokens, "b": np.concatenate([query[:, None], empty], 1)}
     given = {n: x + 0.05 * rng.standard_normal(x.shape) for n, x in given.items()}
     return dataset_of(given, target, seed)
+
+
+def doubled(rows: int, seed: int) -> Dataset:
+    """The same input twice: x's first token asks for one of its others; y is noise."""
+    rng = seeds.stream(seed, "doubled")
+    query, tokens, target = _looked_up(rng, rows)
+    tokens = np.concatenate([tokens, np.zeros((rows, LENGTH, 1))], -1)
+    first = np.concatenate([query, np.zeros((rows, 1)), np.ones((rows, 1))], -1)
+    a = np.concatenate([first[:, None], tokens], 1)
+    a = a + 0.05 * rng.standard_normal(a.shape)
+    return dataset_of({"a": a, "b": rng.standard_normal(a.shape)}, target, seed, 0.4)
 
 
 def squared(rows: int, seed: int) -> Dataset:
