@@ -92,7 +92,7 @@ def doubled(rows: int, seed: int) -> Dataset:
     first = np.concatenate([query, np.zeros((rows, 1)), np.ones((rows, 1))], -1)
     a = np.concatenate([first[:, None], tokens], 1)
     a = a + 0.05 * rng.standard_normal(a.shape)
-    return dataset_of({"a": a, "b": rng.standard_normal(a.shape)}, target, seed, 0.4)
+    return dataset_of({"a": a, "b": rng.standard_normal(a.shape)}, target, seed)
 
 
 def squared(rows: int, seed: int) -> Dataset:
@@ -101,17 +101,6 @@ def squared(rows: int, seed: int) -> Dataset:
     a, b = (rng.standard_normal((rows, 2, 6)) for _ in "ab")
     products = a[..., :3] * _gate(a[..., 3:])
     return dataset_of({"a": b, "b": a}, _above(products.sum((1, 2))), seed)
-
-
-def doubled(rows: int, seed: int) -> Dataset:
-    """The same input twice: x's first token asks for one of its others; y is noise."""
-    rng = seeds.stream(seed, "doubled")
-    query, tokens, target = _looked_up(rng, rows)
-    tokens = np.concatenate([tokens, np.zeros((rows, LENGTH, 1))], -1)
-    first = np.concatenate([query, np.zeros((rows, 1)), np.ones((rows, 1))], -1)
-    a = np.concatenate([first[:, None], tokens], 1)
-    a = a + 0.05 * rng.standard_normal(a.shape)
-    return dataset_of({"a": a, "b": rng.standard_normal(a.shape)}, target, seed)
 
 
 def kinked(rows: int, seed: int) -> Dataset:
