@@ -1,4 +1,4 @@
-"""BM-NAS (Yin et al. 2022): which features to pair, and how to fuse them, by gradients.
+"""BM-NAS (Yin et al. 2022): which features to pair, and how to fuse them, in one supernet.
 
     Algorithm 1                                            here
     backbones, each alone, in full, as ordinary trials     `ask`, `tell`
@@ -94,7 +94,7 @@ class BMNAS(OnBackbones):
     """
 
     name: ClassVar[str] = "bm-nas"
-    summary: ClassVar[str] = "which features to pair and how to fuse them, by gradients"
+    summary: ClassVar[str] = "which features to pair and how to fuse them, in one supernet"
 
     features: dict[str, list[int]] = Field(default_factory=dict)
     cells: int = Field(default=2, ge=1)
