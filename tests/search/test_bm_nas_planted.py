@@ -36,6 +36,7 @@ class TestAlongPaths:
         steps = [c.steps[0] for (c,) in found(squared, 5000, **self.options)]
         assert sum(s.inputs == (1, 1) for s in steps) >= 4
 
+    @pytest.mark.slow
     def test_a_cell_that_feeds_a_cell(self):
         """Three modalities: the second Cell takes the first one, and the modality that it left."""
         pairs = found(chained, 5000, cells=2, **self.options)
