@@ -3,9 +3,9 @@
     OMP_NUM_THREADS=1 python benchmarks/bm_nas_planted.py [--seeds 0 1 2 3 4] [--search] [--relaxed]
 
 Of a problem's networks, those worth comparing are trained alone at the first seed, unless
-`--no-fixed`: all steps of one Cell; for `kinked`, the same operation twice; for `chained`,
-LinearGLU on all pairs. With `--search`, each seed is searched, too, with the default learning
-rates, and by the gradients of mixtures where `--relaxed`.
+`--no-fixed`: all steps of one Cell; for `kinked`, any operation, and any on what it gave; for
+`chained`, LinearGLU on all pairs. With `--search`, each seed is searched, too, with the default
+learning rates, and by the gradients of mixtures where `--relaxed`.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ from polymix.train.feed import Feed, FeedTrainer
 
 PROBLEMS: dict[str, tuple[Callable[[int, int], Dataset], dict[str, int]]] = {
     "gated": (planted.gated, {"length": 2}),
-    "gates": (planted.gates, {"length": 2}),
+    "gates": (planted.gates, {"length": 2, "channels": 16, "horizon": 60}),
+    "crossed": (planted.crossed, {"length": 2}),
     "attended": (planted.attended, {"length": 4, "channels": 16}),
     "squared": (planted.squared, {"length": 2}),
     "doubled": (planted.doubled, {"length": 5, "channels": 16}),
-    "kinked": (planted.kinked, {"length": 2, "channels": 12, "steps": 2}),
+    "kinked": (planted.kinked, {"length": 2, "channels": 16, "steps": 2, "horizon": 60}),
     "chained": (planted.chained, {"length": 2, "cells": 2}),
 }
 SIZES = {"cells": 1, "steps": 1, "channels": 8}
@@ -44,7 +45,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rows", type=int, default=5000)
-    parser.add_argument("--epochs", type=int, default=30, help="of a fixed network, of a search")
+    parser.add_argument("--epochs", type=int, default=30, help="of a network, of most searches")
     parser.add_argument("--seeds", type=int, nargs="+", default=[10])
     parser.add_argument("--problems", nargs="+", choices=list(PROBLEMS), default=list(PROBLEMS))
     parser.add_argument("--search", action="store_true", help="search every seed, too")
@@ -60,14 +61,13 @@ def main() -> None:
 def run(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """One problem's networks, and its searches."""
     make, sizes = PROBLEMS[name]
-    fields: dict[str, Any] = {**SIZES, **sizes, "dropout": 0.0}
+    fields: dict[str, Any] = {**SIZES, "horizon": arguments.epochs, **sizes, "dropout": 0.0}
     told: dict[str, Any] = {"found": {}}
     for seed in arguments.seeds:
         data = make(arguments.rows, seed)
         with lab_on(data, None) as lab:
             strategy = BMNAS(
                 backbones=dict.fromkeys(data.schema.names, planted.Given.name),
-                horizon=arguments.epochs,
                 batch_size=32,
                 relaxed=arguments.relaxed,
                 **fields,
@@ -97,9 +97,9 @@ def fixed(space: BMNASSpace) -> Iterator[BMNASGenotype]:
         yield from space
         return
     if space.cells == 1:
-        for operation in OPERATIONS:
-            step = Step(inputs=(0, 1), operation=operation)
-            yield space.genotype([Cell(inputs=(0, 1), steps=(step, step))])
+        for one, other in product(OPERATIONS, repeat=2):
+            steps = Step(inputs=(0, 1), operation=one), Step(inputs=(2, 2), operation=other)
+            yield space.genotype([Cell(inputs=(0, 1), steps=steps)])
         return
     step = Step(inputs=(0, 1), operation="linear-glu")
     for pairs in product(*space.tuples):

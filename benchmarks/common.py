@@ -29,7 +29,7 @@ from polymix.search.protocol import Task
 from polymix.store.ledger import Ledger
 from polymix.train.evaluate import Evaluator
 from polymix.train.intervals import Referee, spread
-from polymix.train.metrics import METRICS
+from polymix.train.metrics import metric_for
 
 
 class Says(Callback):
@@ -118,7 +118,8 @@ def lab_on(dataset: Dataset, ledger_path: Path | None) -> Iterator[Lab]:
     with tempfile.TemporaryDirectory() as scratch:
         where = ledger_path or Path(scratch) / "ledger.sqlite"
         with Ledger.open(where) as ledger:
-            evaluator = Evaluator(dataset, METRICS["accuracy"], ledger, Path(scratch) / "bank")
+            metric = metric_for(dataset.schema.target.task)
+            evaluator = Evaluator(dataset, metric, ledger, Path(scratch) / "bank")
             clock = Clock(ledger, None)
             runner = LocalRunner(evaluator)
             bench = Bench(evaluator, runner, ledger, clock, [Says()], lambda _: 0.0)

@@ -12,7 +12,7 @@ from polymix.search.bm_nas import BMNAS
 from polymix.store.ledger import Ledger
 from polymix.train.evaluate import Evaluator
 from polymix.train.feed import Feed, FeedTrainer
-from polymix.train.metrics import METRICS
+from polymix.train.metrics import metric_for
 
 from .common import task
 
@@ -23,7 +23,8 @@ def search(make: Callable[[int, int], Dataset], seed: int, rows: int, **options)
     strategy = BMNAS(backbones=dict.fromkeys(data.schema.names, "given"), **options)
     strategy.setup(task(data.schema, rows=len(data.split.train), seed=seed))
     with tempfile.TemporaryDirectory() as folder, Ledger.open(Path(folder) / "l.sqlite") as ledger:
-        evaluator = Evaluator(data, METRICS["accuracy"], ledger, Path(folder) / "bank")
+        metric = metric_for(data.schema.target.task)
+        evaluator = Evaluator(data, metric, ledger, Path(folder) / "bank")
         trainer = FeedTrainer(evaluator, seed)
         source = RowSource(data, evaluator.device)
         train, val = (Feed(source, r, seed) for r in (data.split.train, data.split.val))

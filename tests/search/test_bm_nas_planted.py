@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from polymix.nn import catalog
-from polymix.testing.planted import Given, attended, chained, doubled, gated, squared
+from polymix.testing.planted import Given, attended, chained, doubled, gated, gates, kinked, squared
 from search.planted import search
 
 
@@ -35,6 +35,18 @@ class TestAlongPaths:
     def test_the_same_input_twice(self):
         steps = [c.steps[0] for (c,) in found(squared, 5000, **self.options)]
         assert sum(s.inputs == (1, 1) for s in steps) >= 4
+
+    @pytest.mark.slow
+    def test_linear_glu(self):
+        options = self.options | {"horizon": 60, "channels": 16}
+        steps = [c.steps[0] for (c,) in found(gates, 5000, **options)]
+        assert sum(s.operation == "linear-glu" and {0, 1} == {*s.inputs} for s in steps) >= 4
+
+    @pytest.mark.slow
+    def test_concat_fc(self):
+        options = self.options | {"horizon": 60, "channels": 16, "steps": 2}
+        cells = [c for (c,) in found(kinked, 5000, **options)]
+        assert sum("concat-fc" in {s.operation for s in c.steps} for c in cells) >= 4
 
     @pytest.mark.slow
     def test_a_cell_that_feeds_a_cell(self):

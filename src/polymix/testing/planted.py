@@ -1,7 +1,7 @@
 """Problems whose good answer is known, for BM-NAS.
 
-Tokens are given; the label is a function of them that some choice expresses, and others do not.
-Each takes rows and a seed, and gives a dataset.
+Tokens are given; the target, a class or a number, is a function of them that some choice expresses,
+and others do not. Each takes rows and a seed, and gives a dataset.
 """
 
 from __future__ import annotations
@@ -46,17 +46,28 @@ class Given(Encoder):
 def dataset_of(
     arrays: Mapping[str, np.ndarray], target: np.ndarray, seed: int, val: float = 0.2
 ) -> Dataset:
-    """So much of the rows are validation rows, a twentieth test rows, the others training rows."""
+    """So much of the rows are validation rows, a twentieth test rows, the others training rows.
+
+    Args:
+        arrays: a series `(N, T, C)` each.
+        target: `(N,)`: two classes as int64, or numbers.
+        seed: of the split.
+        val: share of validation rows.
+    """
+    numbers = np.issubdtype(target.dtype, np.floating)
     schema = Schema(
         modalities=tuple(
             Modality(name=n, kind=Kind.TIMESERIES, shape=a.shape[1:], dtype="float32")
             for n, a in arrays.items()
         ),
-        target=Target(name="y", task=Task.MULTICLASS, classes=("no", "yes")),
+        target=Target(name="y", task=Task.REGRESSION)
+        if numbers
+        else Target(name="y", task=Task.MULTICLASS, classes=("no", "yes")),
     )
     codes = stratified_codes(target, val, 0.05, seed)
     given = {n: a.astype(np.float32) for n, a in arrays.items()}
-    return Dataset.from_arrays("planted", schema, given, target, codes)
+    wanted = target.astype(np.float32) if numbers else target
+    return Dataset.from_arrays("planted", schema, given, wanted, codes)
 
 
 def gated(rows: int, seed: int) -> Dataset:
@@ -68,7 +79,15 @@ def gated(rows: int, seed: int) -> Dataset:
 
 
 def gates(rows: int, seed: int) -> Dataset:
-    """LinearGLU, too: as `gated`, but with other vectors at each position: more is to be told."""
+    """LinearGLU: the number x ⊙ σ(2y), summed with the signs of channels."""
+    rng = seeds.stream(seed, "soft")
+    a, b = (rng.standard_normal((rows, 2, 8)) for _ in "ab")
+    signs = np.resize([1, -1], 8)
+    return dataset_of({"a": a, "b": b}, (a / (1 + np.exp(-2 * b)) * signs).sum((1, 2)), seed)
+
+
+def crossed(rows: int, seed: int) -> Dataset:
+    """LinearGLU, hard to find: x ⊙ (2σ(4y) - 1), so that no part of it is linear, as a class."""
     rng = seeds.stream(seed, "glu")
     a, b = (rng.standard_normal((rows, 2, 4)) for _ in "ab")
     return dataset_of({"a": a, "b": b}, _above((a * _gate(b)).sum((1, 2))), seed)
@@ -104,15 +123,15 @@ def squared(rows: int, seed: int) -> Dataset:
 
 
 def kinked(rows: int, seed: int) -> Dataset:
-    """ConcatFC, and a layer after it: whether both or neither of |x_i - y_i| are large.
+    """ConcatFC, and a layer after it: a number, high where both |x_i - y_i| are large, or neither.
 
-    Sum comes close: what joins two steps, and the head, have ReLUs of their own.
+    One hidden layer, what Sum comes to before the head, does not get there. LinearGLU of a Sum with
+    itself, which is such a layer as well, does.
     """
-    rng = seeds.stream(seed, "kinks")
-    a, b = (rng.standard_normal((rows, 2)) for _ in "ab")
+    rng = seeds.stream(seed, "p1")
+    a, b = (rng.standard_normal((rows, 2, 2)) for _ in "ab")
     large = np.tanh(3 * (np.abs(a - b) - 0.95))
-    target = _above(large.prod(1) + 0.3 * large.sum(1))
-    return dataset_of({"a": _repeated(rng, a), "b": _repeated(rng, b)}, target, seed)
+    return dataset_of({"a": a, "b": b}, (large.prod(-1) + 0.3 * large.sum(-1)).sum(1), seed)
 
 
 def chained(rows: int, seed: int) -> Dataset:
