@@ -15,12 +15,12 @@ from polymix.genotype import Block
 from polymix.nn.bm_nas_operations import OPERATIONS, Operation, register
 from polymix.nn.bm_nas_supernet import Supernet
 from polymix.nn.build import build_seeded, versions
+from polymix.nn.model import load_matching
 from polymix.nn.tokens import Pool, Tokens, flatten_grid
 from polymix.space.bm_nas import BMNASGenotype, BMNASSpace
 from polymix.space.bm_nas_fixed import FUSIONS, with_fusion
 from polymix.space.mix import MixGenotype
 from polymix.testing import toy_dataset
-from polymix.train.evaluate import load_matching
 from polymix.train.feature_bank import FeatureBank
 
 CPU = torch.device("cpu")

@@ -282,13 +282,13 @@ def test_its_weights_are_not_kept_a_second_time(counted, tmp_path):
         evaluator = Evaluator(data, METRICS["accuracy"], ledger, tmp_path / "bank")
         (block,) = catalog.pretrained_for(WORDS)
         asked = Proposal(MixGenotype.single("words", block), Fidelity(20, 2), keep=True)
-        assert 0 < evaluator.trained_flops(asked.genotype, asked.recipe) < 10_000
-        once = evaluator.pass_flops(asked.genotype, asked.recipe)
+        assert 0 < evaluator.costs.trained(asked.genotype, asked.recipe) < 10_000
+        once = evaluator.costs.passing(asked.genotype, asked.recipe)
         assert once > 40 * 1e7
         ((trial, state),) = evaluator.run(evaluator.groups([asked])[0])
         assert trial.status is Status.DONE, trial.error
         assert not [name for name in state if name.startswith("encoders.")]
-        assert evaluator.pass_flops(asked.genotype, asked.recipe) == 0
+        assert evaluator.costs.passing(asked.genotype, asked.recipe) == 0
         (kept,) = ledger.put([(trial, state)], Role.SEARCH)
         model = evaluator.trained(kept)
         x = torch.from_numpy(data.arrays["words"][data.split.val].astype(np.int64))

@@ -18,7 +18,8 @@ from polymix.records import Fidelity, Proposal, Recipe, Status
 from polymix.space.mfas import MFASSpace
 from polymix.space.mix import MixGenotype
 from polymix.store.ledger import Ledger
-from polymix.train.evaluate import Evaluator, Group
+from polymix.train.evaluate import Evaluator
+from polymix.train.groups import Group
 from polymix.train.learner import SingleLearner, StackLearner
 from polymix.train.loop import make_optimizer, step
 from polymix.train.metrics import METRICS

@@ -1,4 +1,4 @@
-"""Trials: interrupted, failed, stopped; what is trained, and what it costs."""
+"""Trials: interrupted, failed, stopped; what is trained."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from polymix.data.batch import RowSource
 from polymix.data.dataset import Dataset
 from polymix.data.schema import Kind, Modality, Schema
-from polymix.data.split import Split, stratified_codes
+from polymix.data.split import stratified_codes
 from polymix.errors import DataError, LedgerError
 from polymix.genotype import Block
-from polymix.nn import build, catalog
-from polymix.nn.model import MixModel, blank, load_matching
-from polymix.records import Cost, Recipe, Status
+from polymix.nn.model import load_matching
+from polymix.records import Status
 from polymix.space.mix import Loss, MixGenotype
 from polymix.testing import toy_dataset
 from train.common import DROPOUT, MIX, MLP, FaultyGenotype, proposal, run_all, same, toy
@@ -266,92 +264,6 @@ def test_a_deadline_leaves_a_usable_score(evaluator, monkeypatch, deadline, epoc
     assert weights is not None
     assert trial.predictions.shape == (30, 3)
     assert (trial.cost.steps == 0) == (deadline < 0)
-
-
-def test_keys_name_everything_that_decides(make_evaluator, dataset, monkeypatch):
-    base = make_evaluator(dataset)
-    asked = proposal(MIX, 2)
-    other_network = MIX.model_copy(update={"network": None})
-    changed = {
-        "genotype": base.key(replace(asked, genotype=other_network)),
-        "loss": base.key(replace(asked, genotype=MIX.model_copy(
-            update={"loss": Loss(kind="linear")}))),
-        "rows": base.key(proposal(MIX, 2, rows=50)),
-        "epochs": base.key(proposal(MIX, 3)),
-        "seed": base.key(proposal(MIX, 2, seed=1)),
-        "init": base.key(replace(asked, init=("a", "b"))),
-        "order of init": base.key(replace(asked, init=("b", "a"))),
-        "keep": base.key(replace(asked, keep=True)),
-        "metric": make_evaluator(dataset, "f1_macro").key(asked),
-        "data": make_evaluator(toy_dataset(150, seed=1)).key(asked),
-        "split": make_evaluator(replace(dataset, split=Split(
-            dataset.split.train[1:], dataset.split.val, dataset.split.test))).key(asked),
-        "training rows": make_evaluator(dataset.with_train_rows(60, 0)).key(asked),
-    }  # fmt: skip
-    for name in ("lr", "batch_size", "weight_decay", "schedule", "plateau_factor",
-                 "plateau_patience", "patience", "modality_dropout", "frozen", "thaw",
-                 "refit", "balanced", "shift"):  # fmt: skip
-        other = {"schedule": "cosine", "frozen": True, "batch_size": 5, "patience": 5, "thaw": 1,
-                 "refit": True, "balanced": True}  # fmt: skip
-        value = other.get(name, 0.5)
-        assert value != getattr(Recipe(), name)
-        changed[name] = base.key(proposal(MIX, 2, **{name: value}))
-    assert set(Recipe.__slots__) <= changed.keys()
-    monkeypatch.setattr(catalog.STACKS["mlp-mixer"], "VERSION", 99)
-    changed["version"] = base.key(asked)
-    assert len({*changed.values()}) == len(changed)
-    monkeypatch.undo()
-    assert base.key(asked) not in changed.values()
-    # What does not decide is not in the key.
-    assert base.key(replace(asked, stage="x", share=1.0)) == base.key(asked)
-    assert make_evaluator(dataset, checkpoint_after=1.0).key(asked) == base.key(asked)
-
-
-def test_cost_is_the_flop_counters(evaluator, dataset):
-    model = MixModel(MIX, dataset.schema).eval()
-    inputs = {name: blank(dataset.schema, name) for name in ("series", "table")}
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(inputs)
-    parameters = sum(p.numel() for p in model.parameters())
-    assert evaluator.cost(MIX) == Cost(parameters, counter.get_total_flops())
-    ((trial, _),) = run_all(evaluator, proposal(MIX, 1))
-    assert (trial.cost.params, trial.cost.flops) == (parameters, counter.get_total_flops())
-
-
-def test_cost_by_hand(evaluator):
-    cost = evaluator.cost(MixGenotype.single("series", Block.of("mlp", channels=8, layers=2)))
-    sizes = [(18, 8), (8, 8), (8, 3)]
-    assert cost.flops == sum(2 * a * b for a, b in sizes)
-    assert cost.params == sum(a * b + b for a, b in sizes)
-
-
-def test_cost_knows_of_absent_tokens(evaluator):
-    image = Block.of("mlp", channels=4)
-    genotype = MixGenotype(encoders=(("table", MLP), ("image", image)), fusion="concat")
-    plain = evaluator.cost(genotype, Recipe())
-    assert evaluator.cost(genotype, Recipe(modality_dropout=0.1)).params == plain.params + 4
-
-
-def test_cost_where_the_first_modality_is_optional(make_evaluator):
-    data = toy_dataset(150, ("series", "table"))
-    turned = toy_dataset(150, ("table", "series"))
-    for dataset in (data, turned):  # the last modality is the optional one
-        first = replace(dataset, schema=dataset.schema.model_copy(update={"modalities": tuple(
-            m.model_copy(update={"optional": i == 0})
-            for i, m in enumerate(dataset.schema.modalities))}))  # fmt: skip
-        evaluator = make_evaluator(first)
-        plain = evaluator.cost(MIX, Recipe())
-        assert evaluator.cost(MIX, Recipe(modality_dropout=0.1)).params == plain.params + 8
-
-
-def test_a_genotype_without_versions_has_no_key(evaluator):
-    from polymix.errors import GenotypeError
-
-    with pytest.raises(GenotypeError, match="nothing versions"):
-        build.versions.dispatch(object)(toy(0))
-    with pytest.raises(DataError):
-        evaluator.schema_for(Recipe())["nothing"]
-    assert np.isfinite(evaluator.val_targets).all()
 
 
 def test_a_settled_token_is_the_mean_of_what_is_no_padding(make_evaluator):

@@ -11,7 +11,8 @@ from polymix.records import Cost, Proposal, Role, Status, Trial
 from polymix.search.callbacks import Callback
 from polymix.search.clock import Clock
 from polymix.store.ledger import Ledger
-from polymix.train.evaluate import Done, Evaluator, Group
+from polymix.train.evaluate import Done, Evaluator
+from polymix.train.groups import Group
 
 
 class Runner(AbstractContextManager["Runner"], Protocol):

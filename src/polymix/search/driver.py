@@ -174,11 +174,11 @@ class Driver:
             return 0.0
         split = self.evaluator.dataset.split
         try:
-            fit = self.evaluator.fit_seconds(proposal.genotype, len(split.train))
+            fit = self.evaluator.costs.fitting(proposal.genotype, len(split.train))
             if fit is not None:
                 return fit
-            flops = self.evaluator.trained_flops(proposal.genotype, proposal.recipe)
-            passed = self.evaluator.pass_flops(proposal.genotype, proposal.recipe)
+            flops = self.evaluator.costs.trained(proposal.genotype, proposal.recipe)
+            passed = self.evaluator.costs.passing(proposal.genotype, proposal.recipe)
         except Exception:
             return 0.0  # It cannot be built: the trial will say why.
         return passed * self.rate.flop + self.rate.seconds(
@@ -354,7 +354,7 @@ class Driver:
     def _effort(self, proposal: Proposal) -> float:
         """A trial's FLOPs: the same on any machine, so that no clock decides."""
         try:
-            flops = self.evaluator.trained_flops(proposal.genotype, proposal.recipe)
+            flops = self.evaluator.costs.trained(proposal.genotype, proposal.recipe)
         except Exception:
             return 0.0
         fidelity, val = proposal.fidelity, len(self.evaluator.dataset.split.val)

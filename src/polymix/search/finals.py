@@ -136,11 +136,11 @@ class Finals:
                 # The pass through a network is all or nothing: no fewer rounds make it quicker.
                 read = driver.ledger.decision("gradient boosting: pretrained")
                 if read is None:
-                    taken = driver.evaluator.fit_seconds(genotype, rows) or 0.0
+                    taken = driver.evaluator.costs.fitting(genotype, rows) or 0.0
                     read = driver.decide("gradient boosting: pretrained", taken <= allowed)
                 genotype = genotype if read else plain
             if decided is None:
-                expected = driver.evaluator.fit_seconds(genotype, rows) or 0.0
+                expected = driver.evaluator.costs.fitting(genotype, rows) or 0.0
                 asked = within(genotype, expected, allowed)
                 decided = driver.decide("gradient boosting: rounds", asked)
             genotype = genotype.model_copy(update={"rounds": decided})
@@ -205,7 +205,7 @@ class Finals:
     def _fit_seconds(self, finalist: Finalist) -> float | None:
         """Seconds of a fit that is no epochs; none for what is trained by epochs."""
         rows = len(self.driver.evaluator.dataset.split.train)
-        return self.driver.evaluator.fit_seconds(finalist.proposal.genotype, rows)
+        return self.driver.evaluator.costs.fitting(finalist.proposal.genotype, rows)
 
     def _epoch_seconds(self, finalist: Finalist, rows: int) -> float:
         """Seconds of an epoch, predicted, and corrected by how probes of the same blocks did."""

@@ -19,7 +19,8 @@ from polymix.data.dataset import Dataset
 from polymix.data.split import SealedRows
 from polymix.records import Cost, Status, Trial
 from polymix.store.ledger import Ledger
-from polymix.train.evaluate import Done, Evaluator, Group
+from polymix.train.evaluate import Done, Evaluator
+from polymix.train.groups import Group
 
 _worker: Evaluator | None = None
 

@@ -29,7 +29,8 @@ from polymix.search.callbacks import Callback
 from polymix.search.driver import Driver, Outcome
 from polymix.search.protocol import AskTell, OneShot, Strategy
 from polymix.store.ledger import Ledger
-from polymix.train.evaluate import Done, Evaluator, Group
+from polymix.train.evaluate import Done, Evaluator
+from polymix.train.groups import Group
 from polymix.train.metrics import metric_for
 
 TIMES = ("cpu_s", "wall_s")

@@ -6,13 +6,11 @@ on the proposal and the data alone: never on what it evaluated before, or beside
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,12 +21,13 @@ from polymix.data.dataset import Dataset
 from polymix.data.sample import Sample, draw_balanced, draw_sample, draw_weighted
 from polymix.data.schema import Schema, Task
 from polymix.errors import GenotypeError, PolymixError
-from polymix.genotype import Block, Genotype
-from polymix.nn.build import build_seeded, fit_seconds, frozen_blocks, stack_key, versions
+from polymix.genotype import Genotype
+from polymix.nn.build import build_seeded, frozen_blocks, stack_key
 from polymix.nn.model import Model, Moments, load_matching
 from polymix.records import Cost, Fidelity, Proposal, Recipe, Score, Status, Trial
-from polymix.train.cost import cost_key, count_cost, count_fusing, count_trained
+from polymix.train.costs import Costs, schema_for
 from polymix.train.feature_bank import BankSource, FeatureBank, Progress
+from polymix.train.groups import Group, Grouping, Memory
 from polymix.train.learner import Learner, SingleLearner, StackLearner
 from polymix.train.loop import Job, Trainer
 from polymix.train.metrics import Metric
@@ -39,37 +38,6 @@ from polymix.train.shift import shifts_of
 from polymix.train.uncertainty import uncertainty
 
 Done = tuple[Trial, State | None]
-
-
-class Memory(Protocol):
-    """What the evaluator needs of a ledger."""
-
-    def weights(self, digest: str) -> State:
-        """Kept weights."""
-
-    def keep_weights(self, tensors: Mapping[str, Tensor]) -> str:
-        """Keep weights that no trial made; their digest."""
-
-    def save_checkpoint(self, name: str, tensors: Mapping[str, Tensor], meta: Any) -> None:
-        """Keep an unfinished trial."""
-
-    def load_checkpoint(self, name: str) -> tuple[State, Any] | None:
-        """An unfinished trial, if one was kept."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """Proposals that are trained in one computation."""
-
-    proposals: tuple[Proposal, ...]
-    keys: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """Names its checkpoint."""
-        if len(self.keys) == 1:
-            return self.keys[0]
-        return hashlib.sha256("".join(self.keys).encode()).hexdigest()[:32]
 
 
 @dataclass
@@ -84,6 +52,7 @@ class Evaluator:
         device: where models run.
         checkpoint_after: seconds after which an unfinished trial is kept at each epoch's end.
         on_features: called while the bank computes features: the modality, rows done, rows.
+        costs: of proposals on it.
     """
 
     dataset: Dataset
@@ -96,20 +65,9 @@ class Evaluator:
 
     def __post_init__(self) -> None:
         self._bank = FeatureBank(self.bank, self.dataset, self.device)
-        self._encoders: dict[str, str] = {}
-        self._costs: dict[Hashable, Cost] = {}
-        self._fusing: dict[Hashable, int] = {}
-        self._passed: set[tuple[str, Block]] = set()
+        self.costs = Costs(self.dataset)
+        self._grouping = Grouping(self.dataset, self.metric, self.memory)
         self._doubts: dict[int, np.ndarray] = {}
-        self._data_key = json.dumps(
-            {
-                "data": self.dataset.fingerprint,
-                "split": self.dataset.split.fingerprint,
-                "schema": hashlib.sha256(self.dataset.schema.to_json().encode()).hexdigest()[:16],
-                "metric": self.metric.name,
-            },
-            sort_keys=True,
-        )
 
     @property
     def val_targets(self) -> np.ndarray:
@@ -117,102 +75,20 @@ class Evaluator:
         return np.asarray(self.dataset.targets[self.dataset.split.val])
 
     def key(self, proposal: Proposal) -> str:
-        """The ledger's key.
-
-        Of data, split, statistics, metric; genotype, its blocks' versions; fidelity, recipe, init.
-        """
-        parts = {
-            "genotype": proposal.genotype.to_json(),
-            "versions": versions(proposal.genotype),
-            "fidelity": asdict(proposal.fidelity),
-            "recipe": _told(proposal.recipe),
-            "init": proposal.init,
-            "keep": proposal.keep,
-        }
-        text = self._data_key + json.dumps(parts, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        """See `Grouping.key`."""
+        return self._grouping.key(proposal)
 
     def groups(self, proposals: Sequence[Proposal]) -> list[Group]:
-        """A cohort cut into computations: those of one shape together, the others alone."""
-        together: dict[object, list[Proposal]] = {}
-        for i, proposal in enumerate(proposals):
-            shape = stack_key(proposal.genotype, self.schema_for(proposal.recipe))
-            recipe = proposal.recipe
-            steady = recipe.schedule != "plateau" and not recipe.patience and recipe.frozen
-            alone = shape is None or not steady
-            where = i if alone else (shape, proposal.fidelity, recipe, self._backbones(proposal))
-            together.setdefault(where, []).append(proposal)
-        return [Group(tuple(g), tuple(self.key(p) for p in g)) for g in together.values()]
-
-    def _backbones(self, proposal: Proposal) -> str:
-        """What the encoders' weights are: stacked models read the same banked features."""
-        return "".join(self._encoders_of(digest) for digest in proposal.init)
-
-    def _encoders_of(self, digest: str) -> str:
-        """What stands for the encoders among kept weights; nothing where there are none."""
-        if digest not in self._encoders:
-            found, count = hashlib.sha256(), 0
-            for name, tensor in sorted(self.memory.weights(digest).items()):
-                if name.startswith("encoders."):
-                    found.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-                    count += 1
-            self._encoders[digest] = found.hexdigest() if count else ""
-        return self._encoders[digest]
+        """See `Grouping.groups`."""
+        return self._grouping.groups(proposals)
 
     def schema_for(self, recipe: Recipe) -> Schema:
-        """The schema to build on: with modality dropout, any row may lack any modality."""
-        schema = self.dataset.schema
-        if not recipe.modality_dropout:
-            return schema
-        every = tuple(m.model_copy(update={"optional": True}) for m in schema.modalities)
-        return schema.model_copy(update={"modalities": every})
+        """The schema to build on."""
+        return schema_for(self.dataset.schema, recipe)
 
     def cost(self, genotype: Genotype, recipe: Recipe | None = None) -> Cost:
-        """Parameters and forward FLOPs of a row.
-
-        Raises:
-            GenotypeError: it cannot be built on this data.
-        """
-        schema = self.schema_for(recipe or Recipe())
-        where = cost_key(genotype, schema)
-        if where not in self._costs:
-            self._costs[where] = count_cost(build_seeded(genotype, schema, 0), schema)
-        return self._costs[where]
-
-    def trained_flops(self, genotype: Genotype, recipe: Recipe) -> int:
-        """FLOPs of a row's forward pass through what is trained: without frozen encoders.
-
-        Raises:
-            GenotypeError: it cannot be built on this data.
-        """
-        if not recipe.frozen and not frozen_blocks(genotype):
-            return self.cost(genotype, recipe).flops
-        schema = self.schema_for(recipe)
-        where = recipe.frozen, cost_key(genotype, schema)
-        if where not in self._fusing:
-            count = count_fusing if recipe.frozen else count_trained
-            self._fusing[where] = count(build_seeded(genotype, schema, 0), schema)
-        return self._fusing[where]
-
-    def pass_flops(self, genotype: Genotype, recipe: Recipe) -> int:
-        """FLOPs of passing all rows through frozen encoders whose features are not there yet.
-
-        Raises:
-            GenotypeError: it cannot be built on this data.
-        """
-        if recipe.frozen or frozen_blocks(genotype) <= self._passed:
-            return 0
-        split = self.dataset.split
-        each = self.cost(genotype, recipe).flops - self.trained_flops(genotype, recipe)
-        return each * (len(split.train) + len(split.val))
-
-    def fit_seconds(self, genotype: Genotype, rows: int) -> float | None:
-        """About how long what is no gradient step takes; none where all of training is steps.
-
-        Raises:
-            GenotypeError: it cannot be built on this data.
-        """
-        return fit_seconds(genotype, self.dataset.schema, rows)
+        """See `Costs.of`."""
+        return self.costs.of(genotype, recipe)
 
     def sample(self, fidelity: Fidelity) -> Sample:
         """The training rows that a fidelity means."""
@@ -351,43 +227,24 @@ class Evaluator:
             before.update(cpu=meta.pop("cpu"), wall=meta.pop("wall"))
             trainer.restore(tensors, meta)
         trainer.run()
-        self._passed |= frozen_blocks(first.genotype)
+        self.costs.passed |= frozen_blocks(first.genotype)
         size, whole = len(models), spent()
         done: list[Done] = []
         for k, (proposal, key) in enumerate(zip(group.proposals, group.keys, strict=True)):
-            best = trainer.best[k]
             cost = replace(
                 costs[k],
                 steps=trainer.steps,
                 cpu_s=whole["cpu"] / size,
                 wall_s=whole["wall"] / size,
             )
-            status = Status.STOPPED if trainer.stopped else Status.DONE
-            if not best.finite:
-                said = (
-                    f"the loss, the outputs or the score were not finite in epoch {trainer.epoch}"
-                )
-                failed = Trial(
-                    proposal, key, Status.FAILED, None, cost, tuple(best.curve), error=said
-                )
-                done.append((failed, None))
-                continue
-            score = None
-            if not first.recipe.refit:
-                unimodal = tuple(sorted(best.unimodal.items()))
-                score = Score(best.value, best.loss, best.epoch, unimodal)
-            state = best.state if proposal.keep else None
+            trial = _trial(proposal, key, cost, trainer, k)
+            state = (
+                trainer.best[k].state
+                if proposal.keep and trial.status is not Status.FAILED
+                else None
+            )
             if state is not None:
                 state = settled(models[k], state, source, rows, frozen)
-            trial = Trial(
-                proposal,
-                key,
-                status,
-                score,
-                cost,
-                tuple(best.curve),
-                predictions=best.predictions,
-            )
             done.append((trial, state))
         return done
 
@@ -441,9 +298,16 @@ class Evaluator:
         return model.eval()
 
 
-LATER = ("thaw", "refit", "balanced", "shift")
-
-
-def _told(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as the ledger's key has it: what came later is left out where it is not used."""
-    return {n: v for n, v in asdict(recipe).items() if n not in LATER or v}
+def _trial(proposal: Proposal, key: str, cost: Cost, trainer: Trainer, k: int) -> Trial:
+    """What the k-th of a computation's models came to."""
+    best = trainer.best[k]
+    curve = tuple(best.curve)
+    if not best.finite:
+        said = f"the loss, the outputs or the score were not finite in epoch {trainer.epoch}"
+        return Trial(proposal, key, Status.FAILED, None, cost, curve, error=said)
+    status = Status.STOPPED if trainer.stopped else Status.DONE
+    score = None
+    if not proposal.recipe.refit:
+        unimodal = tuple(sorted(best.unimodal.items()))
+        score = Score(best.value, best.loss, best.epoch, unimodal)
+    return Trial(proposal, key, status, score, cost, curve, predictions=best.predictions)
