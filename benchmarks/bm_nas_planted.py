@@ -34,7 +34,7 @@ PROBLEMS: dict[str, tuple[Callable[[int, int], Dataset], dict[str, int]]] = {
     "squared": (planted.squared, {"length": 2}),
     "doubled": (planted.doubled, {"length": 5, "channels": 16}),
     "kinked": (planted.kinked, {"length": 2, "channels": 16, "steps": 2, "horizon": 60}),
-    "chained": (planted.chained, {"length": 2, "cells": 2}),
+    "chained": (planted.chained, {"length": 2, "cells": 2, "horizon": 40}),
 }
 SIZES = {"cells": 1, "steps": 1, "channels": 8}
 

@@ -51,7 +51,7 @@ class TestAlongPaths:
     @pytest.mark.slow
     def test_a_cell_that_feeds_a_cell(self):
         """Three modalities: the second Cell takes the first one, and the modality that it left."""
-        pairs = found(chained, 5000, cells=2, **self.options)
+        pairs = found(chained, 5000, cells=2, **self.options | {"horizon": 40})
         assert sum({*b.inputs} == {0, 1, 2, 3} - {*a.inputs} for a, b in pairs) >= 4
 
 
