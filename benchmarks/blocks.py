@@ -21,7 +21,7 @@ from polymix.nn.build import build_seeded
 from polymix.records import Recipe
 from polymix.space.mix import MixGenotype
 from polymix.train.cost import count_cost
-from polymix.train.loop import make_optimizer, step
+from polymix.train.optimizer import make_optimizer, step
 
 from common import report  # isort: skip
 

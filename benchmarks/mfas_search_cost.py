@@ -47,9 +47,9 @@ from polymix.space.mix import MixGenotype
 from polymix.store.ledger import Ledger
 from polymix.train.evaluate import Evaluator
 from polymix.train.learner import SingleLearner
-from polymix.train.loop import make_optimizer, step
 from polymix.train.metrics import METRICS
 from polymix.train.objective import Objective
+from polymix.train.optimizer import make_optimizer, step
 
 DEFAULT = MFAS.model_fields
 SEARCH = 180

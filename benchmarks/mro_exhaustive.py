@@ -29,7 +29,7 @@ from polymix.search.mro_scores import full_pass, score_masks
 from polymix.space.mro import MROGenotype, MROSpace
 from polymix.train.feed import Feed, FeedTrainer
 from polymix.train.learner import SingleLearner
-from polymix.train.loop import validate
+from polymix.train.validate import validate
 
 from common import Lab, lab_on, report, task_of  # isort: skip
 

@@ -21,9 +21,9 @@ from polymix.space.mix import MixGenotype
 from polymix.testing import toy_dataset
 from polymix.train.feature_bank import FeatureBank
 from polymix.train.learner import SingleLearner, StackLearner
-from polymix.train.loop import make_optimizer, step
 from polymix.train.moments import moments_of
 from polymix.train.objective import Objective
+from polymix.train.optimizer import make_optimizer, step
 
 CPU = torch.device("cpu")
 BLOCKS = {

@@ -30,9 +30,9 @@ from polymix.search.mro_scores import MaskScores, attention_variance
 from polymix.testing import run_strategy, toy_dataset
 from polymix.testing.toys import MODALITIES
 from polymix.train.learner import SingleLearner
-from polymix.train.loop import validate
 from polymix.train.metrics import metric_for
 from polymix.train.objective import Objective
+from polymix.train.validate import validate
 
 from .common import task
 

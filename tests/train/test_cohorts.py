@@ -21,9 +21,9 @@ from polymix.store.ledger import Ledger
 from polymix.train.evaluate import Evaluator
 from polymix.train.groups import Group
 from polymix.train.learner import SingleLearner, StackLearner
-from polymix.train.loop import make_optimizer, step
 from polymix.train.metrics import METRICS
 from polymix.train.objective import Objective
+from polymix.train.optimizer import make_optimizer, step
 from train.common import MLP, FaultyGenotype, proposal, run_all, same, toy
 
 CHOICES = [(0, 0, 0), (1, 0, 1), (0, 1, 1), (1, 1, 0)]

@@ -26,8 +26,8 @@ from polymix.nn.model import Model
 from polymix.runs.session import check_weights
 from polymix.store.run_folder import RunFolder
 from polymix.train.learner import SingleLearner
-from polymix.train.loop import validate
 from polymix.train.objective import Objective
+from polymix.train.validate import validate
 
 CHUNK = 512
 

@@ -24,15 +24,10 @@ from polymix.search.estimate import BACKWARD
 from polymix.space.bm_nas import BMNASGenotype
 from polymix.train.cost import count_fusing
 from polymix.train.feed import Feed, FeedTrainer
+from polymix.train.hiding import draw_hidden, hide
 from polymix.train.learner import SingleLearner
-from polymix.train.loop import (
-    draw_hidden,
-    hide,
-    make_optimizer,
-    optimizer_tensors,
-    restore_optimizer,
-    validate,
-)
+from polymix.train.optimizer import make_optimizer, optimizer_tensors, restore_optimizer
+from polymix.train.validate import validate
 
 
 class Bilevel(OnCells):

@@ -16,8 +16,8 @@ from polymix.records import Fidelity, Proposal, Recipe
 from polymix.space.mix import MixGenotype
 from polymix.train.evaluate import Evaluator
 from polymix.train.learner import SingleLearner
-from polymix.train.loop import make_optimizer, step
 from polymix.train.objective import Objective
+from polymix.train.optimizer import make_optimizer, step
 
 BACKWARD = 2.0
 """A backward pass costs about twice its forward pass."""

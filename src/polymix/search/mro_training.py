@@ -26,7 +26,7 @@ from polymix.search.mro_scores import MaskScores, Pass, full_pass, score_masks
 from polymix.search.protocol import Strategy, Task
 from polymix.space.mro import MROGenotype, MROSpace, Path, draw_mask, paths_of
 from polymix.train.feed import Feed, FeedTrainer
-from polymix.train.loop import make_optimizer, optimizer_tensors, restore_optimizer
+from polymix.train.optimizer import make_optimizer, optimizer_tensors, restore_optimizer
 
 
 class OverMasks(Strategy):

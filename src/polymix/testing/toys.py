@@ -31,7 +31,7 @@ from polymix.records import EpochRecord, Fidelity, Proposal, Recipe, Trial
 from polymix.search import protocol
 from polymix.space.mix import MixGenotype
 from polymix.train.feed import Feed, FeedTrainer
-from polymix.train.loop import make_optimizer, optimizer_tensors, restore_optimizer
+from polymix.train.optimizer import make_optimizer, optimizer_tensors, restore_optimizer
 
 Activation = Literal["relu", "sigmoid"]
 

@@ -16,8 +16,8 @@ from polymix.genotype import Genotype
 from polymix.nn.model import Model, load_matching
 from polymix.records import Proposal, Recipe
 from polymix.train.evaluate import Evaluator
-from polymix.train.loop import step
 from polymix.train.objective import Objective
+from polymix.train.optimizer import step
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,15 @@ import torch
 from torch import Tensor
 
 from polymix import seeds
-from polymix.data.batch import Batch, Source
+from polymix.data.batch import Source
 from polymix.records import Fidelity, Recipe
+from polymix.train.hiding import draw_hidden, hide
 from polymix.train.learner import Learner
 from polymix.train.metrics import Metric
 from polymix.train.objective import Objective
+from polymix.train.optimizer import make_optimizer, optimizer_tensors, restore_optimizer, step
 from polymix.train.shift import Steps, draw_shifts, shifted
-
-VALIDATION_BATCH = 512
+from polymix.train.validate import validate
 
 
 @dataclass
@@ -273,95 +274,3 @@ class Trainer:
                 state=found or None,
                 **kept,
             )
-
-
-def make_optimizer(parameters: list[Tensor], recipe: Recipe) -> torch.optim.Optimizer:
-    """Adam, fused: one kernel for all parameters."""
-    return torch.optim.Adam(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
-    """An optimizer's state as named tensors; `restore_optimizer` takes them back."""
-    return {
-        f"{prefix}/{i}/{name}": tensor
-        for i, entries in optimizer.state_dict()["state"].items()
-        for name, tensor in entries.items()
-    }
-
-
-def restore_optimizer(
-    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], prefix: str
-) -> None:
-    """Go on from `optimizer_tensors`; tensors of other names are left aside."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith(f"{prefix}/"):
-            index, key = name.removeprefix(f"{prefix}/").split("/", 1)
-            state.setdefault(int(index), {})[key] = tensor
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-
-
-def step(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
-    """One optimizer step. Gradients are computed for what it updates alone."""
-    optimizer.zero_grad(set_to_none=True)
-    own = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
-    loss.backward(inputs=own)  # type: ignore[no-untyped-call]
-    optimizer.step()
-
-
-def draw_hidden(
-    rows: int, used: Sequence[int], count: int, share: float, rng: np.random.Generator
-) -> np.ndarray:
-    """Which modalities of which rows to hide, `(rows, count)` bool.
-
-    Args:
-        rows: how many.
-        used: columns of the modalities that the model reads.
-        count: of all modalities.
-        share: the chance of each.
-        rng: draws.
-    """
-    drawn = rng.random((rows, len(used))) < share
-    # Never a row's last modality: one of those used, at random, always stays.
-    drawn[np.arange(rows), rng.integers(len(used), size=rows)] = False
-    hidden = np.zeros((rows, count), bool)
-    hidden[:, used] = drawn
-    return hidden
-
-
-def hide(batch: Batch, hidden: np.ndarray | None) -> Batch:
-    """The batch with some modalities hidden, `(B, k)` bool; a row always keeps one it has."""
-    if hidden is None:
-        return batch
-    shown = torch.from_numpy(~hidden)
-    if batch.present is not None:
-        there = batch.present.cpu()
-        shown = shown & there
-        shown = torch.where(shown.any(1, keepdim=True), shown, there)
-    assert batch.target is not None
-    return Batch(batch.inputs, shown.to(batch.target.device), batch.target)
-
-
-@torch.no_grad()
-def validate(
-    learner: Learner, source: Source, rows: np.ndarray, objective: Objective
-) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Evaluate on rows.
-
-    Returns:
-        Predictions `(K, N, ·)` of the fused head, its mean losses `(K,)`, and each modality's
-        own predictions.
-    """
-    learner.train(False)
-    fused, unimodal = [], {}  # type: ignore[var-annotated]
-    total = torch.zeros(learner.size, dtype=torch.float64)
-    for start in range(0, len(rows), VALIDATION_BATCH):
-        batch = source.batch(rows[start : start + VALIDATION_BATCH])
-        output = learner.outputs(batch)
-        fused.append(objective.predict(output.fused).cpu())
-        for name, logits in output.unimodal.items():
-            unimodal.setdefault(name, []).append(objective.predict(logits).cpu())
-        if batch.target is not None:
-            total += objective.row_losses(output.fused, batch.target).sum(-1).cpu()
-    together = {name: torch.cat(parts, 1).numpy() for name, parts in unimodal.items()}
-    return torch.cat(fused, 1).numpy(), (total / max(len(rows), 1)).numpy(), together
