@@ -281,7 +281,7 @@ class Predictor:
             RunFolderError: it is no run folder, or something in it cannot be trusted.
         """
         with RunFolder.open(Path(path)) as folder:
-            config = RunConfig.parse(dict(folder.config), str(folder.path / "config.yaml"))
+            config = RunConfig.of(folder)
             if config.ledger != ledger:
                 raise RunFolderError(
                     f"{path} keeps its ledger outside of it, at {config.ledger}: if you trust that "
@@ -320,7 +320,7 @@ class Predictor:
     def leaderboard_json(self) -> dict[str, Any]:
         """The leaderboard as plain data; see `polymix.search.leaderboard`."""
         with RunFolder.open(self._path()) as folder:
-            config = self._config(folder)
+            config = RunConfig.of(folder)
             rows = []
             if config.ledger or folder.ledger_path.exists():
                 with Ledger.open(config.ledger or folder.ledger_path, read_only=True) as ledger:
@@ -478,16 +478,13 @@ class Predictor:
         """
         probabilities = self.predict_proba(data)
         with RunFolder.open(self._path()) as folder:
-            config = RunConfig.parse(dict(folder.config), "config.yaml")
+            config = RunConfig.of(folder)
             target = served_target(folder)
         metric = metric_for(target.task, config.metric)
         if y is None and not isinstance(data, Dataset):
             raise UsageError("score needs y, what is right, where the data do not have it")
         right = codes_of(target, y) if y is not None else np.asarray(data.targets)  # type: ignore[union-attr]
         return metric(right, for_metric(metric, target, probabilities))
-
-    def _config(self, folder: RunFolder) -> RunConfig:
-        return RunConfig.parse(dict(folder.config), str(folder.path / "config.yaml"))
 
     def _served(self, folder: RunFolder) -> Served:
         return Served.of(folder, self._device())
@@ -496,11 +493,11 @@ class Predictor:
         """Rows that need not be the run's own."""
         if isinstance(data, Dataset):
             return data
-        return open_rows(folder, self._config(folder), data, progress)
+        return open_rows(folder, RunConfig.of(folder), data, progress)
 
     def _own(self, folder: RunFolder, data: Data, progress: Progress | None) -> Dataset | None:
         """The run's own table, with its splits, where that is what is given."""
-        table = self._config(folder).source.table
+        table = RunConfig.of(folder).source.table
         if table is None or isinstance(data, Dataset):
             return None
         path = table.get("path")
@@ -547,7 +544,7 @@ class Predictor:
         progress: Progress | None,
         tuning: pd.DataFrame | None = None,
     ) -> Dataset:
-        config = self._config(folder)
+        config = RunConfig.of(folder)
         source = config.source
         if source.table is not None and (given is None or isinstance(given, pd.DataFrame)):
             given = reopen_table(source.table, given, str(folder.path), progress, tuning)

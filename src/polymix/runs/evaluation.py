@@ -51,7 +51,7 @@ def evaluate_run(folder: RunFolder, dataset: Dataset, device: torch.device) -> d
     rows = dataset.split.test.open()
     if not len(rows):
         raise DataError(f"'{dataset.name}' has no test rows to evaluate on")
-    config = RunConfig.parse(dict(folder.config), str(folder.path / "config.yaml"))
+    config = RunConfig.of(folder)
     targets = dataset.targets[rows]
     task = dataset.schema.target.task
     model, schema = load_model(folder)
@@ -85,7 +85,7 @@ def evaluate_rows(folder: RunFolder, served: Served, rows: Rows) -> dict[str, An
         As `evaluate_run`, `finalists` and `winner_minus` empty, and `of` the number of rows with
         and without a label; nothing is written.
     """
-    config = RunConfig.parse(dict(folder.config), str(folder.path / "config.yaml"))
+    config = RunConfig.of(folder)
     targets, task = rows.targets, rows.dataset.schema.target.task
     predictions = served.predict(rows.dataset, rows.index)
     asked = metric_for(task, config.metric)

@@ -115,7 +115,7 @@ def explain_run(
         over the run's best single modality, trained as such, on the same rows: `{gain, score,
         single, modality}`, or none where there is nothing to compare.
     """
-    config = RunConfig.parse(dict(folder.config), str(folder.path / "config.yaml"))
+    config = RunConfig.of(folder)
     metric = metric_for(rows.dataset.schema.target.task, config.metric)
     referee = Referee(metric, rows.targets)
     players = served.reads

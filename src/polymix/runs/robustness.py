@@ -75,7 +75,7 @@ def robustness_run(
         `{schema_version, split, n, of, metric, score, rows: [{modality, how, level, unit, score,
         change}]}`, each score `{value, ci}`; `change` is paired by row.
     """
-    config = RunConfig.parse(dict(folder.config), str(folder.path / "config.yaml"))
+    config = RunConfig.of(folder)
     metric = metric_for(rows.dataset.schema.target.task, config.metric)
     referee = Referee(metric, rows.targets)
     target = served.schema.target
