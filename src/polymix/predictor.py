@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -15,19 +14,20 @@ import torch
 from sklearn.utils import Tags, TargetTags
 
 from polymix.data.dataset import Dataset
-from polymix.datasets import Progress, open_dataset
+from polymix.datasets import Progress
 from polymix.datasets.table import report_of
-from polymix.errors import PolymixError, RunFolderError, UsageError, did_you_mean
+from polymix.errors import RunFolderError, UsageError, did_you_mean
 from polymix.runs.evaluation import evaluate_rows, evaluate_run
 from polymix.runs.explain import explain_run
 from polymix.runs.export import export_onnx
-from polymix.runs.given import GIVEN, MOST, Rows, is_own, labelled, open_rows
+from polymix.runs.given import GIVEN, MOST, Rows, labelled, open_rows
 from polymix.runs.inference import Served, on_schema, predict_arrays, served_target
 from polymix.runs.linear_probe import linear_probe
+from polymix.runs.own_data import Data, is_own, open_own, own_table
 from polymix.runs.predictions import predictions_frame
-from polymix.runs.request import Problems, Request, reopen_table
+from polymix.runs.request import Problems, Request
 from polymix.runs.robustness import robustness_run
-from polymix.runs.session import Session, check_data, default_device
+from polymix.runs.session import Session, default_device
 from polymix.search.callbacks import Callback
 from polymix.search.config import RunConfig
 from polymix.search.driver import Compare
@@ -37,9 +37,6 @@ from polymix.store.ledger import Ledger
 from polymix.store.run_folder import RunFolder
 from polymix.train.decide import codes_of, for_metric, said
 from polymix.train.metrics import metric_for
-
-Data = str | Path | pd.DataFrame | Dataset
-"""A table, a dataset's folder or its name; or a frame, or a dataset."""
 
 
 class Predictor:
@@ -260,7 +257,7 @@ class Predictor:
         with RunFolder.open(Path(path), write=True) as folder:
             if folder.status == "finished":
                 return predictor
-            dataset = predictor._data(folder, data, progress, tuning_data)
+            dataset = open_own(folder, data, progress, tuning_data)
             session = Session.resume(folder, dataset, strategy, callbacks)
             predictor._dataset = dataset
             session.run()
@@ -347,13 +344,13 @@ class Predictor:
                     f"it is: `polymix resume {folder.path}` goes on with it"
                 )
             if isinstance(data, str | Path | pd.DataFrame):
-                data = self._own(folder, data, progress) or self._opened(folder, data, progress)
+                data = own_table(folder, data, progress) or self._opened(folder, data, progress)
                 if not is_own(folder, data):
                     served = self._served(folder)
                     given = on_schema(data, served.schema)
                     every = np.arange(len(given))
                     return evaluate_rows(folder, served, labelled(given, every, GIVEN))
-            rows = self._data(folder, data or self._dataset, progress)
+            rows = open_own(folder, data or self._dataset, progress)
             return evaluate_run(folder, rows, self._device())
 
     def explain(
@@ -415,7 +412,7 @@ class Predictor:
         if epochs < 1:
             raise UsageError(f"--epochs {epochs}: a head is trained for one epoch at least")
         with RunFolder.open(self._path(), write=True) as folder:
-            rows = self._data(folder, data or self._dataset, progress)
+            rows = open_own(folder, data or self._dataset, progress)
             return linear_probe(folder, rows, self._device(), epochs=epochs, callbacks=callbacks)
 
     def predict_proba(
@@ -495,19 +492,6 @@ class Predictor:
             return data
         return open_rows(folder, RunConfig.of(folder), data, progress)
 
-    def _own(self, folder: RunFolder, data: Data, progress: Progress | None) -> Dataset | None:
-        """The run's own table, with its splits, where that is what is given."""
-        table = RunConfig.of(folder).source.table
-        if table is None or isinstance(data, Dataset):
-            return None
-        path = table.get("path")
-        if isinstance(data, pd.DataFrame):
-            with contextlib.suppress(PolymixError):  # another frame is none of the run's
-                return self._data(folder, data, progress) if path is None else None
-            return None
-        same = path is not None and Path(data).exists() and Path(data).samefile(path)
-        return self._data(folder, None, progress) if same else None
-
     def _scored(
         self,
         folder: RunFolder,
@@ -521,9 +505,9 @@ class Predictor:
             raise UsageError(f"--rows {most}: one row at least is scored")
         opened = None
         if data is not None:
-            opened = self._own(folder, data, progress) or self._opened(folder, data, progress)
+            opened = own_table(folder, data, progress) or self._opened(folder, data, progress)
         if opened is None or is_own(folder, opened):
-            own = self._data(folder, opened or self._dataset, progress)
+            own = open_own(folder, opened or self._dataset, progress)
             dataset = on_schema(own, served.schema)
             return labelled(dataset, dataset.split.val, "validation").drawn(most)
         dataset = on_schema(opened, served.schema)
@@ -536,35 +520,6 @@ class Predictor:
         if self.path is None:
             raise RunFolderError("nothing was fitted yet: call fit, or load a run folder")
         return self.path
-
-    def _data(
-        self,
-        folder: RunFolder,
-        given: Dataset | pd.DataFrame | None,
-        progress: Progress | None,
-        tuning: pd.DataFrame | None = None,
-    ) -> Dataset:
-        config = RunConfig.of(folder)
-        source = config.source
-        if source.table is not None and (given is None or isinstance(given, pd.DataFrame)):
-            given = reopen_table(source.table, given, str(folder.path), progress, tuning)
-        if isinstance(given, pd.DataFrame):
-            raise UsageError(f"the data of {folder.path} were no table")
-        if given is None:
-            if not source.reopen:
-                raise UsageError(f"the data of {folder.path} were an object: give them again")
-            raw = None if source.raw is None else Path(source.raw)
-            given = open_dataset(
-                source.name,
-                raw=raw,
-                options=source.options,
-                progress=progress,
-                fingerprint=dict(folder.description["data"]).get("fingerprint"),
-            )
-        if source.rows is not None and len(given.split.train) != source.rows:
-            given = given.with_train_rows(source.rows, seed=0)
-        check_data(folder, given)
-        return given if config.class_weights is None else given.with_balanced_classes()
 
 
 def free_path(path: Path | None, name: str) -> Path:

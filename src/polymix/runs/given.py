@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,12 +71,6 @@ def labelled(dataset: Dataset, index: np.ndarray, split: str) -> Rows:
             "and without labels nothing can be scored"
         )
     return Rows(dataset, index[known], split, len(index))
-
-
-def is_own(folder: RunFolder, dataset: Dataset) -> bool:
-    """Whether a dataset is the one that the run was made on: its splits then keep their sense."""
-    data = folder.description.get("data")
-    return isinstance(data, Mapping) and data.get("fingerprint") == dataset.fingerprint
 
 
 def open_rows(

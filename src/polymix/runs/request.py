@@ -7,12 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
-from pydantic import ValidationError
 
 from polymix import seeds
 from polymix.data.dataset import Dataset
@@ -20,9 +18,11 @@ from polymix.data.schema import Task
 from polymix.data.table_file import READ
 from polymix.datasets import DATASETS, Progress, make_builder, open_dataset
 from polymix.datasets.table import TableOptions, open_table_dataset
-from polymix.errors import PolymixError, UsageError, describe, did_you_mean
+from polymix.errors import PolymixError, UsageError, did_you_mean
+from polymix.runs.own_data import reopen_table
 from polymix.runs.rehearsal import rehearse
 from polymix.runs.session import check_device, default_device, default_threads
+from polymix.runs.table_options import column_types_of, is_table, table_options
 from polymix.search import make_strategy
 from polymix.search.config import RunConfig, SourceConfig
 from polymix.search.driver import RANDOM_SHARE
@@ -311,89 +311,6 @@ def _path_of(table: str | Path | pd.DataFrame) -> str | None:
     return None if isinstance(table, pd.DataFrame) else str(Path(table).resolve())
 
 
-def is_table(data: object) -> TypeGuard[str | Path | pd.DataFrame]:
-    """Whether data are a table: a frame, or a file that is called like one."""
-    if isinstance(data, str) and data in DATASETS:
-        return False
-    return isinstance(data, pd.DataFrame | Path) or (
-        isinstance(data, str) and Path(data).suffix.lower() in READ
-    )
-
-
-def table_options(target: str, fields: Mapping[str, Any]) -> TableOptions:
-    """How a table is read.
-
-    Raises:
-        UsageError: there is no such option, or a value is none; all problems at once.
-    """
-    try:
-        return TableOptions.model_validate({**fields, "target": target})
-    except ValidationError as error:
-        raise UsageError([f"table: {describe(dict(p))}" for p in error.errors()]) from None
-
-
-def column_types_of(text: str | None, file: str | Path | None) -> dict[str, str]:
-    """Column types from `name=type,name=type` and from a YAML file; what the text says counts.
-
-    Raises:
-        UsageError: one is not of that form; all problems at once.
-    """
-    problems: list[str] = []
-    found: dict[str, str] = {}
-    if file is not None:
-        try:
-            said = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-            said = {}
-            problems.append(f"--schema-file {file} cannot be read: {' '.join(str(error).split())}")
-        if isinstance(said, dict) and isinstance(said.get("columns"), dict):
-            said = said["columns"]
-        if isinstance(said, dict):
-            found |= {str(name): str(kind) for name, kind in said.items()}
-        else:
-            problems.append(f"--schema-file {file}: lines of NAME: TYPE expected")
-    for pair in (text or "").split(",") if text is not None else ():
-        name, equals, kind = pair.rpartition("=")
-        if not equals or not name.strip() or not kind.strip():
-            problems.append(f"--column-types {pair!r}: write NAME=TYPE, with commas between")
-        else:
-            found[name.strip()] = kind.strip()
-    if problems:
-        raise UsageError(problems)
-    return found
-
-
-def reopen_table(
-    source: Mapping[str, Any],
-    frame: pd.DataFrame | None,
-    where: str,
-    progress: Progress | None,
-    tuning: pd.DataFrame | None = None,
-) -> Dataset:
-    """A run's table, opened again.
-
-    Args:
-        source: `SourceConfig.table`.
-        frame: the table, if it was a frame.
-        where: the run's folder, for messages.
-        progress: told how far a build is.
-        tuning: the tuning data, if they were a frame.
-
-    Raises:
-        UsageError: it was a frame, and is not given.
-        DataError: it cannot be read.
-    """
-    given = source.get("path") if frame is None else frame
-    if given is None:
-        raise UsageError(f"the data of {where} were an object: give them again")
-    more = source.get("tuning") if tuning is None else tuning
-    if more is None and "tuning" in source:
-        raise UsageError(f"the tuning data of {where} were a frame: give them again")
-    fields = dict(source.get("options") or {})
-    options = table_options(str(fields.pop("target", "")), fields)
-    return open_table_dataset(given, options, progress, more)
-
-
 def _check_metric(metric: Metric, dataset: Dataset) -> None:
     """Raise a UsageError where the validation rows give the metric nothing to measure."""
     targets = np.asarray(dataset.targets[dataset.split.val])
@@ -420,3 +337,6 @@ def _ledger_of(path: str | Path) -> Path:
     if not (found / "ledger.sqlite").is_file() and not found.is_file():
         raise UsageError(f"--reuse {path}: there is no ledger; name another run's folder")
     return found.resolve()
+
+
+__all__ = ["Plan", "Problems", "Request", "column_types_of", "reopen_table"]
