@@ -20,7 +20,7 @@ from polymix.errors import RunFolderError, UsageError, did_you_mean
 from polymix.runs.evaluation import evaluate_rows, evaluate_run
 from polymix.runs.explain import explain_run
 from polymix.runs.export import export_onnx
-from polymix.runs.given import GIVEN, MOST, Rows, labelled, open_rows
+from polymix.runs.given import GIVEN, MOST, Rows, labelled, open_rows, scored_rows
 from polymix.runs.inference import Served, on_schema, predict_arrays, served_target
 from polymix.runs.linear_probe import linear_probe
 from polymix.runs.own_data import Data, is_own, open_own, own_table
@@ -344,7 +344,7 @@ class Predictor:
                     f"it is: `polymix resume {folder.path}` goes on with it"
                 )
             if isinstance(data, str | Path | pd.DataFrame):
-                data = own_table(folder, data, progress) or self._opened(folder, data, progress)
+                data = own_table(folder, data, progress) or open_rows(folder, data, progress)
                 if not is_own(folder, data):
                     served = self._served(folder)
                     given = on_schema(data, served.schema)
@@ -366,7 +366,9 @@ class Predictor:
         """
         with RunFolder.open(self._path()) as folder:
             served = self._served(folder)
-            scored = self._scored(folder, served, data, rows, progress)
+            scored = scored_rows(
+                folder, served.schema, data, progress, kept=self._dataset, most=rows
+            )
             return explain_run(folder, served, scored, progress)
 
     def robustness(
@@ -375,7 +377,9 @@ class Predictor:
         """How the score holds up as modalities get noisier or fewer; arguments as in `explain`."""
         with RunFolder.open(self._path()) as folder:
             served = self._served(folder)
-            scored = self._scored(folder, served, data, rows, progress)
+            scored = scored_rows(
+                folder, served.schema, data, progress, kept=self._dataset, most=rows
+            )
             return robustness_run(folder, served, scored, progress)
 
     def export_onnx(
@@ -391,10 +395,9 @@ class Predictor:
         with RunFolder.open(self._path()) as folder:
             served = self._served(folder)
             if data is None:
-                rows = self._scored(folder, served, None, MOST, progress)
+                rows = scored_rows(folder, served.schema, None, progress, kept=self._dataset)
             else:
-                given = on_schema(self._opened(folder, data, progress), served.schema)
-                rows = Rows(given, np.arange(len(given)), GIVEN, len(given))
+                rows = Rows.every(on_schema(open_rows(folder, data, progress), served.schema))
             return export_onnx(served, Path(path), rows)
 
     def linear_probe(
@@ -434,7 +437,7 @@ class Predictor:
             served = self._served(folder)
             if isinstance(data, Mapping):
                 return predict_arrays(served.model, served.schema, data, present, served.device)
-            given = on_schema(self._opened(folder, data, progress), served.schema)
+            given = on_schema(open_rows(folder, data, progress), served.schema)
         return served.predict(given, np.arange(len(given)))
 
     def predict(
@@ -485,33 +488,6 @@ class Predictor:
 
     def _served(self, folder: RunFolder) -> Served:
         return Served.of(folder, self._device())
-
-    def _opened(self, folder: RunFolder, data: Data, progress: Progress | None) -> Dataset:
-        """Rows that need not be the run's own."""
-        if isinstance(data, Dataset):
-            return data
-        return open_rows(folder, RunConfig.of(folder), data, progress)
-
-    def _scored(
-        self,
-        folder: RunFolder,
-        served: Served,
-        data: Data | None,
-        most: int,
-        progress: Progress | None,
-    ) -> Rows:
-        """Labelled rows: those given, or, of the run's own data, the validation rows."""
-        if most < 1:
-            raise UsageError(f"--rows {most}: one row at least is scored")
-        opened = None
-        if data is not None:
-            opened = own_table(folder, data, progress) or self._opened(folder, data, progress)
-        if opened is None or is_own(folder, opened):
-            own = open_own(folder, opened or self._dataset, progress)
-            dataset = on_schema(own, served.schema)
-            return labelled(dataset, dataset.split.val, "validation").drawn(most)
-        dataset = on_schema(opened, served.schema)
-        return labelled(dataset, np.arange(len(dataset)), GIVEN).drawn(most)
 
     def _device(self) -> torch.device:
         return torch.device(self.device or default_device())
