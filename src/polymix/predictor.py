@@ -1,45 +1,31 @@
-"""The Python front door."""
+"""The Python front door: how a run is made, or gone on with; `TrainedRun` says how it is used."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
 from sklearn.utils import Tags, TargetTags
 
 from polymix.data.dataset import Dataset
 from polymix.datasets import Progress
 from polymix.datasets.table import report_of
 from polymix.errors import RunFolderError, UsageError, did_you_mean
-from polymix.runs.evaluation import evaluate_rows, evaluate_run
-from polymix.runs.explain import explain_run
-from polymix.runs.export import export_onnx
-from polymix.runs.given import GIVEN, MOST, Rows, labelled, open_rows, scored_rows
-from polymix.runs.inference import Served, on_schema, predict_arrays, served_target
-from polymix.runs.linear_probe import linear_probe
-from polymix.runs.own_data import Data, is_own, open_own, own_table
-from polymix.runs.predictions import predictions_frame
+from polymix.runs.own_data import Data, open_own
+from polymix.runs.places import free_path
 from polymix.runs.request import Problems, Request
-from polymix.runs.robustness import robustness_run
 from polymix.runs.session import Session, default_device
+from polymix.runs.trained import TrainedRun
 from polymix.search.callbacks import Callback
 from polymix.search.config import RunConfig
 from polymix.search.driver import Compare
-from polymix.search.leaderboard import leaderboard, trial_row
 from polymix.search.protocol import Strategy
-from polymix.store.ledger import Ledger
 from polymix.store.run_folder import RunFolder
-from polymix.train.decide import codes_of, for_metric, said
-from polymix.train.metrics import metric_for
 
 
-class Predictor:
+class Predictor(TrainedRun):
     """Finds an architecture for multimodal data, trains it, and predicts with it.
 
     Args:
@@ -69,10 +55,9 @@ class Predictor:
     ) -> None:
         if jobs < 1:
             raise UsageError(f"jobs >= 1 must hold, but got {jobs}")
+        super().__init__(path, device)
         self.label, self.problem_type, self.eval_metric = label, problem_type, eval_metric
-        self.path = None if path is None else Path(path)
-        self.device, self.jobs = device, jobs
-        self._dataset: Dataset | None = None
+        self.jobs = jobs
         self._params = {"label": label, "problem_type": problem_type, "eval_metric": eval_metric,
                         "path": path, "device": device, "jobs": jobs}  # fmt: skip
 
@@ -100,30 +85,9 @@ class Predictor:
         """What scikit-learn asks first: neither classifier nor regressor before it has data."""
         return Tags(estimator_type=None, target_tags=TargetTags(required=False))
 
-    def __sklearn_is_fitted__(self) -> bool:
-        """Whether there is a model to predict with."""
-        return self.path is not None and (self.path / "model.safetensors").is_file()
-
-    @property
-    def classes_(self) -> np.ndarray:
-        """The classes or labels, in the order of `predict_proba`'s columns.
-
-        Raises:
-            AttributeError: nothing was fitted, or a regression.
-        """
-        if not self.__sklearn_is_fitted__():
-            raise AttributeError("nothing was fitted yet, so that there are no classes")
-        with RunFolder.open(self._path()) as folder:
-            classes = folder.schema.target.classes
-        if not classes:
-            raise AttributeError("a regression has no classes")
-        return np.array(classes)
-
-    # Fitting.
-
     def fit(
         self,
-        train_data: str | Path | pd.DataFrame | Dataset,
+        train_data: Data,
         tuning_data: str | Path | pd.DataFrame | None = None,
         *,
         time_limit: float | str | None = None,
@@ -263,8 +227,6 @@ class Predictor:
             session.run()
         return predictor
 
-    # Using.
-
     @classmethod
     def load(cls, path: str | Path, *, ledger: str | None = None) -> Predictor:
         """Open a run folder. Nothing in it is executed, and no path in it leads outside.
@@ -292,228 +254,5 @@ class Predictor:
         predictor.jobs = config.jobs
         return predictor
 
-    def save(self, path: str | Path) -> None:
-        """Copy the run folder.
 
-        Raises:
-            RunFolderError: `path` exists, or nothing was fitted.
-        """
-        target = Path(path)
-        if target.exists():
-            raise RunFolderError(f"{target} exists: name another place")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            RunFolder.open(self._path(), write=True),  # held: nobody writes while it is copied
-            tempfile.TemporaryDirectory(dir=target.parent) as draft,
-        ):
-            copy = Path(draft) / "run"
-            shutil.copytree(self._path(), copy, ignore=shutil.ignore_patterns(".lock", "bank"))
-            copy.rename(target)
-
-    def leaderboard(self) -> pd.DataFrame:
-        """What was tried and what won: finalists first, by rank."""
-        return pd.DataFrame(self.leaderboard_json()["rows"])
-
-    def leaderboard_json(self) -> dict[str, Any]:
-        """The leaderboard as plain data; see `polymix.search.leaderboard`."""
-        with RunFolder.open(self._path()) as folder:
-            config = RunConfig.of(folder)
-            rows = []
-            if config.ledger or folder.ledger_path.exists():
-                with Ledger.open(config.ledger or folder.ledger_path, read_only=True) as ledger:
-                    rows = [trial_row(r.trial, r.role, r.origin) for r in ledger.rows()]
-            metrics = None if folder.metrics is None else dict(folder.metrics)
-            board = leaderboard(metrics, rows, config.metric)
-            return {**board, "status": folder.status, "run": str(folder.path)}
-
-    def evaluate(
-        self, data: Data | None = None, *, progress: Progress | None = None
-    ) -> dict[str, Any]:
-        """Score on the run's test rows, once the choice is made; written to `evaluation.json`.
-
-        Args:
-            data: where the run's data were an object, the same ones; else, rows of one's own (a
-                table, or a dataset's folder or name), on which the model alone is scored, and
-                nothing is written.
-            progress: see `fit`.
-        """
-        with RunFolder.open(self._path(), write=True) as folder:
-            if folder.status != "finished":
-                raise RunFolderError(
-                    f"{folder.path}: the run is not finished, and the test rows stay sealed until "
-                    f"it is: `polymix resume {folder.path}` goes on with it"
-                )
-            if isinstance(data, str | Path | pd.DataFrame):
-                data = own_table(folder, data, progress) or open_rows(folder, data, progress)
-                if not is_own(folder, data):
-                    served = self._served(folder)
-                    given = on_schema(data, served.schema)
-                    every = np.arange(len(given))
-                    return evaluate_rows(folder, served, labelled(given, every, GIVEN))
-            rows = open_own(folder, data or self._dataset, progress)
-            return evaluate_run(folder, rows, self._device())
-
-    def explain(
-        self, data: Data | None = None, *, rows: int = MOST, progress: Progress | None = None
-    ) -> dict[str, Any]:
-        """How much each modality matters, and whether fusion helped; see `polymix.runs.explain`.
-
-        Args:
-            data: a table, a dataset or its folder or name; the run's own validation rows where
-                not given.
-            rows: at most so many are drawn.
-            progress: see `fit`.
-        """
-        with RunFolder.open(self._path()) as folder:
-            served = self._served(folder)
-            scored = scored_rows(
-                folder, served.schema, data, progress, kept=self._dataset, most=rows
-            )
-            return explain_run(folder, served, scored, progress)
-
-    def robustness(
-        self, data: Data | None = None, *, rows: int = MOST, progress: Progress | None = None
-    ) -> dict[str, Any]:
-        """How the score holds up as modalities get noisier or fewer; arguments as in `explain`."""
-        with RunFolder.open(self._path()) as folder:
-            served = self._served(folder)
-            scored = scored_rows(
-                folder, served.schema, data, progress, kept=self._dataset, most=rows
-            )
-            return robustness_run(folder, served, scored, progress)
-
-    def export_onnx(
-        self, path: str | Path, data: Data | None = None, *, progress: Progress | None = None
-    ) -> dict[str, Any]:
-        """Write the model as an ONNX file, once it predicts alike; see `polymix.runs.export`.
-
-        Args:
-            path: the file.
-            data: rows on which the two are compared; the run's own validation rows where not given.
-            progress: see `fit`.
-        """
-        with RunFolder.open(self._path()) as folder:
-            served = self._served(folder)
-            if data is None:
-                rows = scored_rows(folder, served.schema, None, progress, kept=self._dataset)
-            else:
-                rows = Rows.every(on_schema(open_rows(folder, data, progress), served.schema))
-            return export_onnx(served, Path(path), rows)
-
-    def linear_probe(
-        self,
-        data: Dataset | None = None,
-        *,
-        epochs: int = 10,
-        callbacks: Sequence[Callback] = (),
-        progress: Progress | None = None,
-    ) -> dict[str, Any]:
-        """How good the encoders are that fused training left behind (M2-Mixer, Table III).
-
-        See `polymix.runs.linear_probe`; scores are of the validation rows.
-        """
-        if epochs < 1:
-            raise UsageError(f"--epochs {epochs}: a head is trained for one epoch at least")
-        with RunFolder.open(self._path(), write=True) as folder:
-            rows = open_own(folder, data or self._dataset, progress)
-            return linear_probe(folder, rows, self._device(), epochs=epochs, callbacks=callbacks)
-
-    def predict_proba(
-        self,
-        data: Data | Mapping[str, np.ndarray | None],
-        present: Mapping[str, np.ndarray] | None = None,
-        *,
-        progress: Progress | None = None,
-    ) -> np.ndarray:
-        """Probabilities of classes or labels, `(N, K)`, or values `(N, 1)`, a row for each row.
-
-        Args:
-            data: raw arrays by modality, `(N, *shape)`, one that is left out is absent; or a
-                table, or a dataset or its folder or name, all of whose rows are predicted.
-            present: `(N,)` bool by modality, where only some rows of raw arrays lack one.
-            progress: see `fit`.
-        """
-        with RunFolder.open(self._path()) as folder:
-            served = self._served(folder)
-            if isinstance(data, Mapping):
-                return predict_arrays(served.model, served.schema, data, present, served.device)
-            given = on_schema(open_rows(folder, data, progress), served.schema)
-        return served.predict(given, np.arange(len(given)))
-
-    def predict(
-        self,
-        data: Data | Mapping[str, np.ndarray | None],
-        present: Mapping[str, np.ndarray] | None = None,
-        *,
-        progress: Progress | None = None,
-    ) -> np.ndarray:
-        """Class names `(N,)`, label sets `(N, L)` bool, or values `(N,)`; see `predict_proba`."""
-        return self._said(self.predict_proba(data, present, progress=progress))
-
-    def predictions(self, data: Data, *, progress: Progress | None = None) -> pd.DataFrame:
-        """What `predict` and `predict_proba` say, a row for each row; see `predictions_frame`."""
-        probabilities = self.predict_proba(data, progress=progress)
-        with RunFolder.open(self._path()) as folder:
-            target = folder.schema.target
-        return predictions_frame(target, self._said(probabilities), probabilities)
-
-    # Helpers.
-
-    def _said(self, probabilities: np.ndarray) -> np.ndarray:
-        with RunFolder.open(self._path()) as folder:
-            return said(served_target(folder), probabilities)
-
-    def score(
-        self, data: Dataset | Mapping[str, np.ndarray | None], y: np.ndarray | None = None
-    ) -> float:
-        """The metric on rows, higher is better.
-
-        Args:
-            data: as `predict_proba` takes them.
-            y: what is right: class names `(N,)`, label sets `(N, L)`, or values `(N,)`; a
-                dataset has its own.
-
-        Raises:
-            UsageError: `y` is missing, or names classes that were not trained.
-        """
-        probabilities = self.predict_proba(data)
-        with RunFolder.open(self._path()) as folder:
-            config = RunConfig.of(folder)
-            target = served_target(folder)
-        metric = metric_for(target.task, config.metric)
-        if y is None and not isinstance(data, Dataset):
-            raise UsageError("score needs y, what is right, where the data do not have it")
-        right = codes_of(target, y) if y is not None else np.asarray(data.targets)  # type: ignore[union-attr]
-        return metric(right, for_metric(metric, target, probabilities))
-
-    def _served(self, folder: RunFolder) -> Served:
-        return Served.of(folder, self._device())
-
-    def _device(self) -> torch.device:
-        return torch.device(self.device or default_device())
-
-    def _path(self) -> Path:
-        if self.path is None:
-            raise RunFolderError("nothing was fitted yet: call fit, or load a run folder")
-        return self.path
-
-
-def free_path(path: Path | None, name: str) -> Path:
-    """A run folder that can be made: `path`, or the first of `runs/NAME`, `runs/NAME-2`, ….
-
-    Raises:
-        RunFolderError: `path` is there already.
-    """
-    if path is None:
-        path, count = Path("runs") / name, 1
-        while path.exists():
-            count += 1
-            path = Path("runs") / f"{name}-{count}"
-    elif path.exists() and not path.is_dir():
-        raise RunFolderError(f"{path} is a file: name another place with --run-dir")
-    elif path.exists() and any(path.iterdir()):
-        raise RunFolderError(
-            f"{path} exists: `polymix resume {path}` goes on with it, "
-            "or name another with --run-dir"
-        )
-    return path
+__all__ = ["Predictor", "free_path"]

@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from polymix.data.dataset import Dataset
 from polymix.data.schema import Task
-from polymix.errors import DataError
+from polymix.datasets import Progress
+from polymix.errors import DataError, RunFolderError
 from polymix.records import Interval, Role, Trial
-from polymix.runs.given import Rows
+from polymix.runs.given import GIVEN, Rows, labelled, open_rows
 from polymix.runs.inference import Served, load_model, on_schema, predict_dataset
+from polymix.runs.own_data import Data, is_own, open_own, own_table
 from polymix.runs.session import served_schema
 from polymix.search.config import RunConfig
 from polymix.store.ledger import Ledger
@@ -32,6 +36,42 @@ SCHEMA_VERSION = 1
 class _Scored:
     key: str
     predictions: np.ndarray
+
+
+def evaluate(
+    folder: RunFolder,
+    data: Data | None,
+    device: torch.device,
+    progress: Progress | None = None,
+    *,
+    kept: Dataset | None = None,
+) -> dict[str, Any]:
+    """Score a finished run as `evaluate_run` does, or on rows of a user's own as `evaluate_rows`.
+
+    Args:
+        folder: open for writing.
+        data: the run's own, where they were an object, or other rows; its own where not given.
+        device: where models run.
+        progress: called as `progress(done, total, what)` while rows are read.
+        kept: the run's own data, where they are still open.
+
+    Raises:
+        RunFolderError: the run is not finished, or was made on other data.
+        DataError: there is no row to score.
+    """
+    if folder.status != "finished":
+        raise RunFolderError(
+            f"{folder.path}: the run is not finished, and the test rows stay sealed until "
+            f"it is: `polymix resume {folder.path}` goes on with it"
+        )
+    if isinstance(data, str | Path | pd.DataFrame):
+        data = own_table(folder, data, progress) or open_rows(folder, data, progress)
+        if not is_own(folder, data):
+            served = Served.of(folder, device)
+            given = on_schema(data, served.schema)
+            rows = labelled(given, np.arange(len(given)), GIVEN)
+            return evaluate_rows(folder, served, rows)
+    return evaluate_run(folder, open_own(folder, data or kept, progress), device)
 
 
 def evaluate_run(folder: RunFolder, dataset: Dataset, device: torch.device) -> dict[str, Any]:
