@@ -14,8 +14,7 @@ from polymix.datasets import Progress
 from polymix.datasets.table import report_of
 from polymix.errors import RunFolderError, UsageError, did_you_mean
 from polymix.runs.own_data import Data, open_own
-from polymix.runs.places import free_path
-from polymix.runs.request import Problems, Request
+from polymix.runs.request import Request
 from polymix.runs.session import Session, default_device
 from polymix.runs.trained import TrainedRun
 from polymix.search.callbacks import Callback
@@ -176,11 +175,7 @@ class Predictor(TrainedRun):
         Raises:
             PolymixError: something cannot be used; nothing was written.
         """
-        problems = Problems()
-        with problems.caught():
-            path = free_path(self.path, request.name)
-        request.check(problems)
-        problems.raise_any()
+        path = request.place(self.path)
         plan = request.resolve(progress)
         report = report_of(plan.dataset)
         for callback in callbacks if report else ():
@@ -253,6 +248,3 @@ class Predictor(TrainedRun):
         predictor = cls(label, eval_metric=config.metric, path=path, device=device)
         predictor.jobs = config.jobs
         return predictor
-
-
-__all__ = ["Predictor", "free_path"]

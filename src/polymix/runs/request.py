@@ -25,6 +25,7 @@ from polymix.runs.checks import (
     strategy_of,
 )
 from polymix.runs.own_data import reopen_table
+from polymix.runs.places import free_path
 from polymix.runs.problems import Problems
 from polymix.runs.rehearsal import rehearse
 from polymix.runs.session import default_threads
@@ -116,6 +117,23 @@ class Request:
         for check in checks:
             with problems.caught():
                 check()
+
+    def place(self, path: Path | None, problems: Problems | None = None) -> Path:
+        """A free folder for the run, once all that can be said before the data are opened is fine.
+
+        Args:
+            path: the folder asked for; a new one under `runs/` where not given.
+            problems: what is wrong already.
+
+        Raises:
+            PolymixError: something cannot be used; every problem is listed.
+        """
+        problems = Problems() if problems is None else problems
+        self.check(problems)
+        with problems.caught():
+            found = free_path(path, self.name)
+        problems.raise_any()
+        return found
 
     def resolve(self, progress: Progress | None = None) -> Plan:
         """Open the data, and check everything.
