@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from polymix.records import Interval, Role, Trial
 from polymix.runs.given import GIVEN, Rows, labelled, open_rows
 from polymix.runs.inference import Served, load_model, on_schema, predict_dataset
 from polymix.runs.own_data import Data, is_own, open_own, own_table
+from polymix.runs.scores import Predictions, interval_json
 from polymix.runs.session import served_schema
 from polymix.search.config import RunConfig
 from polymix.store.ledger import Ledger
@@ -30,12 +31,6 @@ from polymix.train.intervals import Referee
 from polymix.train.metrics import METRICS, Metric, metric_for
 
 SCHEMA_VERSION = 1
-
-
-@dataclass(frozen=True)
-class _Scored:
-    key: str
-    predictions: np.ndarray
 
 
 def evaluate(
@@ -100,7 +95,7 @@ def evaluate_run(folder: RunFolder, dataset: Dataset, device: torch.device) -> d
     fitting = [m for m in METRICS.values() if task in m.tasks and m.fits(targets)]
     others = [m for m in fitting if m is not asked]
     metrics = {
-        metric.name: _interval(
+        metric.name: interval_json(
             _score(metric, targets, for_metric(metric, schema.target, predictions))
         )
         for metric in (asked, *others)
@@ -134,7 +129,7 @@ def evaluate_rows(folder: RunFolder, served: Served, rows: Rows) -> dict[str, An
     for metric in (asked, *others):
         with contextlib.suppress(ValueError):  # a class of which there is no row
             shown = for_metric(metric, served.schema.target, predictions)
-            metrics[metric.name] = _interval(_score(metric, targets, shown))
+            metrics[metric.name] = interval_json(_score(metric, targets, shown))
     return {
         "schema_version": SCHEMA_VERSION,
         "split": rows.split,
@@ -149,13 +144,7 @@ def evaluate_rows(folder: RunFolder, served: Served, rows: Rows) -> dict[str, An
 
 def _score(metric: Metric, targets: np.ndarray, predictions: np.ndarray) -> Interval:
     """One model's score; its interval is that of the rows alone, for there is but one model."""
-    return Referee(metric, targets).combined([(1.0, _Scored("model", predictions))])
-
-
-def _interval(interval: Interval) -> dict[str, Any]:
-    bounds = [interval.value, interval.low, interval.high]
-    clean = [float(v) if np.isfinite(v) else None for v in bounds]
-    return {"value": clean[0], "ci": clean[1:]}
+    return Referee(metric, targets).combined([(1.0, Predictions("model", predictions))])
 
 
 def _finalists(
@@ -165,7 +154,7 @@ def _finalists(
     assert folder.metrics is not None
     rows = dataset.split.test.open()
     listed = [f for f in folder.metrics["finalists"] if f["rank"] is not None]
-    scored: dict[int, Sequence[_Scored]] = {}
+    scored: dict[int, Sequence[Predictions]] = {}
     with Ledger.open(config.ledger or folder.ledger_path, read_only=True) as ledger:
         evaluator = Evaluator(
             dataset=dataset,
@@ -189,7 +178,7 @@ def _finalists(
             "architecture": f["architecture"],
             "seeds": len(scored[f["rank"]]),
             "score_val": f["score_val"],
-            "test": _interval(referee.score(scored[f["rank"]])),
+            "test": interval_json(referee.score(scored[f["rank"]])),
         }
         for f in listed
         if scored[f["rank"]]
@@ -198,7 +187,7 @@ def _finalists(
     versus = [
         {
             "label": f["label"],
-            "difference": _interval(referee.difference(scored[own], scored[f["rank"]])),
+            "difference": interval_json(referee.difference(scored[own], scored[f["rank"]])),
         }
         for f in listed
         if own is not None and f["rank"] != own and scored[f["rank"]] and scored[own]
@@ -206,11 +195,13 @@ def _finalists(
     return {"finalists": board, "winner_minus": versus}
 
 
-def _predicted(trial: Trial, evaluator: Evaluator, dataset: Dataset, rows: np.ndarray) -> _Scored:
+def _predicted(
+    trial: Trial, evaluator: Evaluator, dataset: Dataset, rows: np.ndarray
+) -> Predictions:
     model, target = evaluator.trained(trial), served_schema(evaluator, trial).target
     schema = dataset.schema.model_copy(update={"target": target})
     found = predict_dataset(model, replace(dataset, schema=schema), rows, evaluator.device)
-    return _Scored(trial.key, for_metric(evaluator.metric, target, found))
+    return Predictions(trial.key, for_metric(evaluator.metric, target, found))
 
 
 def headline(evaluation: Mapping[str, Any]) -> str:

@@ -12,9 +12,9 @@ from polymix import seeds
 from polymix.data.dataset import Dataset
 from polymix.data.schema import Kind, Modality
 from polymix.datasets import Progress
-from polymix.runs.explain import Predictions, interval_json
 from polymix.runs.given import Rows
 from polymix.runs.inference import Served
+from polymix.runs.scores import Predictions, interval_json
 from polymix.search.config import RunConfig
 from polymix.store.run_folder import RunFolder
 from polymix.train.decide import for_metric
