@@ -21,6 +21,7 @@ from polymix.data.split import stratified_codes
 from polymix.search.callbacks import Callback
 
 TINY = {"epochs": 1, "full_epochs": 1, "encoders": ["mlp"], "networks": ["none"]}
+LEARNS = TINY | {"full_epochs": 12, "full_lr": 0.02, "batch_size": 16, "fusions": ["concat"]}
 OPTIONS = ("--rows", "200", "-o", "epochs=1", "-o", "full_epochs=1", "-o", "encoders=[mlp]")
 _runs: dict[str, Path] = {}
 
@@ -123,3 +124,8 @@ def synthetic(task: Task = Task.MULTICLASS, rows: int = 120, lacking: float = 0.
     codes = stratified_codes(targets, 0.25, 0.25, 0)
     arrays = {"picture": image, "table": table}
     return Dataset.from_arrays("toy", schema, arrays, targets, codes, present)
+
+
+def rows_of(dataset: Dataset, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Raw arrays of some rows."""
+    return {name: np.asarray(array[rows]) for name, array in dataset.arrays.items()}

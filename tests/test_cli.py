@@ -243,7 +243,7 @@ class TestFoldersThatAreNoRun:
 @pytest.mark.parametrize("command", ["resume", "evaluate"])
 def test_a_folder_of_other_data(command, finished, fails, monkeypatch, workplace):
     path = unfinished_run(workplace / "part", 1) if command == "resume" else finished
-    monkeypatch.setattr("polymix.predictor.open_dataset", lambda *a, **k: synthetic())
+    monkeypatch.setattr("polymix.runs.own_data.open_dataset", lambda *a, **k: synthetic())
     line = "\n".join(fails(command, path))
     assert "training rows" in line or "belongs to other data" in line
 

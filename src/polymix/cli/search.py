@@ -162,7 +162,7 @@ def search(
     """Search an architecture for SOURCE, train it, and write a run folder."""
     stopped = Stopped()
     with errors(stopped):
-        from polymix.predictor import Predictor, free_path
+        from polymix.predictor import Predictor
         from polymix.runs.request import Problems, Request, column_types_of
 
         problems, options, data_options = Problems(), {}, {}
@@ -196,14 +196,12 @@ def search(
             class_weights=class_weights,
             ensemble=ensemble,
         )
-        request.check(problems)
         if dry_run:
+            request.check(problems)
             problems.raise_any()
             _dry_run(request, as_json)
             return
-        with problems.caught():
-            stopped.folder = free_path(run_dir, request.name)
-        problems.raise_any()
+        stopped.folder = request.place(run_dir, problems)
         with watched() as progress:
             predictor = Predictor(path=stopped.folder).run(request, [progress], progress)
         _finish(predictor, as_json)

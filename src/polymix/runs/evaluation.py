@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from polymix.data.dataset import Dataset
 from polymix.data.schema import Task
-from polymix.errors import DataError
+from polymix.datasets import Progress
+from polymix.errors import DataError, RunFolderError
 from polymix.records import Interval, Role, Trial
-from polymix.runs.given import Rows
+from polymix.runs.given import GIVEN, Rows, labelled, open_rows
 from polymix.runs.inference import Served, load_model, on_schema, predict_dataset
+from polymix.runs.own_data import Data, is_own, open_own, own_table
+from polymix.runs.scores import Predictions, interval_json
 from polymix.runs.session import served_schema
 from polymix.search.config import RunConfig
 from polymix.store.ledger import Ledger
@@ -28,10 +33,40 @@ from polymix.train.metrics import METRICS, Metric, metric_for
 SCHEMA_VERSION = 1
 
 
-@dataclass(frozen=True)
-class _Scored:
-    key: str
-    predictions: np.ndarray
+def evaluate(
+    folder: RunFolder,
+    data: Data | None,
+    device: torch.device,
+    progress: Progress | None = None,
+    *,
+    kept: Dataset | None = None,
+) -> dict[str, Any]:
+    """Score a finished run as `evaluate_run` does, or on rows of a user's own as `evaluate_rows`.
+
+    Args:
+        folder: open for writing.
+        data: the run's own, where they were an object, or other rows; its own where not given.
+        device: where models run.
+        progress: called as `progress(done, total, what)` while rows are read.
+        kept: the run's own data, where they are still open.
+
+    Raises:
+        RunFolderError: the run is not finished, or was made on other data.
+        DataError: there is no row to score.
+    """
+    if folder.status != "finished":
+        raise RunFolderError(
+            f"{folder.path}: the run is not finished, and the test rows stay sealed until "
+            f"it is: `polymix resume {folder.path}` goes on with it"
+        )
+    if isinstance(data, str | Path | pd.DataFrame):
+        data = own_table(folder, data, progress) or open_rows(folder, data, progress)
+        if not is_own(folder, data):
+            served = Served.of(folder, device)
+            given = on_schema(data, served.schema)
+            rows = labelled(given, np.arange(len(given)), GIVEN)
+            return evaluate_rows(folder, served, rows)
+    return evaluate_run(folder, open_own(folder, data or kept, progress), device)
 
 
 def evaluate_run(folder: RunFolder, dataset: Dataset, device: torch.device) -> dict[str, Any]:
@@ -51,7 +86,7 @@ def evaluate_run(folder: RunFolder, dataset: Dataset, device: torch.device) -> d
     rows = dataset.split.test.open()
     if not len(rows):
         raise DataError(f"'{dataset.name}' has no test rows to evaluate on")
-    config = RunConfig.parse(dict(folder.config), str(folder.path / "config.yaml"))
+    config = RunConfig.of(folder)
     targets = dataset.targets[rows]
     task = dataset.schema.target.task
     model, schema = load_model(folder)
@@ -60,7 +95,7 @@ def evaluate_run(folder: RunFolder, dataset: Dataset, device: torch.device) -> d
     fitting = [m for m in METRICS.values() if task in m.tasks and m.fits(targets)]
     others = [m for m in fitting if m is not asked]
     metrics = {
-        metric.name: _interval(
+        metric.name: interval_json(
             _score(metric, targets, for_metric(metric, schema.target, predictions))
         )
         for metric in (asked, *others)
@@ -85,7 +120,7 @@ def evaluate_rows(folder: RunFolder, served: Served, rows: Rows) -> dict[str, An
         As `evaluate_run`, `finalists` and `winner_minus` empty, and `of` the number of rows with
         and without a label; nothing is written.
     """
-    config = RunConfig.parse(dict(folder.config), str(folder.path / "config.yaml"))
+    config = RunConfig.of(folder)
     targets, task = rows.targets, rows.dataset.schema.target.task
     predictions = served.predict(rows.dataset, rows.index)
     asked = metric_for(task, config.metric)
@@ -94,7 +129,7 @@ def evaluate_rows(folder: RunFolder, served: Served, rows: Rows) -> dict[str, An
     for metric in (asked, *others):
         with contextlib.suppress(ValueError):  # a class of which there is no row
             shown = for_metric(metric, served.schema.target, predictions)
-            metrics[metric.name] = _interval(_score(metric, targets, shown))
+            metrics[metric.name] = interval_json(_score(metric, targets, shown))
     return {
         "schema_version": SCHEMA_VERSION,
         "split": rows.split,
@@ -109,13 +144,7 @@ def evaluate_rows(folder: RunFolder, served: Served, rows: Rows) -> dict[str, An
 
 def _score(metric: Metric, targets: np.ndarray, predictions: np.ndarray) -> Interval:
     """One model's score; its interval is that of the rows alone, for there is but one model."""
-    return Referee(metric, targets).combined([(1.0, _Scored("model", predictions))])
-
-
-def _interval(interval: Interval) -> dict[str, Any]:
-    bounds = [interval.value, interval.low, interval.high]
-    clean = [float(v) if np.isfinite(v) else None for v in bounds]
-    return {"value": clean[0], "ci": clean[1:]}
+    return Referee(metric, targets).combined([(1.0, Predictions("model", predictions))])
 
 
 def _finalists(
@@ -125,7 +154,7 @@ def _finalists(
     assert folder.metrics is not None
     rows = dataset.split.test.open()
     listed = [f for f in folder.metrics["finalists"] if f["rank"] is not None]
-    scored: dict[int, Sequence[_Scored]] = {}
+    scored: dict[int, Sequence[Predictions]] = {}
     with Ledger.open(config.ledger or folder.ledger_path, read_only=True) as ledger:
         evaluator = Evaluator(
             dataset=dataset,
@@ -149,7 +178,7 @@ def _finalists(
             "architecture": f["architecture"],
             "seeds": len(scored[f["rank"]]),
             "score_val": f["score_val"],
-            "test": _interval(referee.score(scored[f["rank"]])),
+            "test": interval_json(referee.score(scored[f["rank"]])),
         }
         for f in listed
         if scored[f["rank"]]
@@ -158,7 +187,7 @@ def _finalists(
     versus = [
         {
             "label": f["label"],
-            "difference": _interval(referee.difference(scored[own], scored[f["rank"]])),
+            "difference": interval_json(referee.difference(scored[own], scored[f["rank"]])),
         }
         for f in listed
         if own is not None and f["rank"] != own and scored[f["rank"]] and scored[own]
@@ -166,11 +195,13 @@ def _finalists(
     return {"finalists": board, "winner_minus": versus}
 
 
-def _predicted(trial: Trial, evaluator: Evaluator, dataset: Dataset, rows: np.ndarray) -> _Scored:
+def _predicted(
+    trial: Trial, evaluator: Evaluator, dataset: Dataset, rows: np.ndarray
+) -> Predictions:
     model, target = evaluator.trained(trial), served_schema(evaluator, trial).target
     schema = dataset.schema.model_copy(update={"target": target})
     found = predict_dataset(model, replace(dataset, schema=schema), rows, evaluator.device)
-    return _Scored(trial.key, for_metric(evaluator.metric, target, found))
+    return Predictions(trial.key, for_metric(evaluator.metric, target, found))
 
 
 def headline(evaluation: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ for modalities as players: Hu et al. 2022). They add up to the score minus that 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations
 from math import comb
 from typing import Any
@@ -22,9 +22,10 @@ from polymix.data.dataset import Dataset
 from polymix.data.schema import Decision, Schema
 from polymix.datasets import Progress
 from polymix.errors import RunFolderError
-from polymix.records import Interval, Role
+from polymix.records import Role
 from polymix.runs.given import Rows
 from polymix.runs.inference import Served, on_schema
+from polymix.runs.scores import Predictions, interval_json
 from polymix.search.config import RunConfig
 from polymix.store.ledger import Ledger
 from polymix.store.run_folder import RunFolder
@@ -40,14 +41,6 @@ ORDERS = 64
 
 Coalition = frozenset[str]
 Shares = dict[Coalition, float]
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """A model's predictions of the rows, under a key."""
-
-    key: str
-    predictions: np.ndarray
 
 
 def shapley_shares(player: str, players: tuple[str, ...]) -> Shares:
@@ -115,7 +108,7 @@ def explain_run(
         over the run's best single modality, trained as such, on the same rows: `{gain, score,
         single, modality}`, or none where there is nothing to compare.
     """
-    config = RunConfig.parse(dict(folder.config), str(folder.path / "config.yaml"))
+    config = RunConfig.of(folder)
     metric = metric_for(rows.dataset.schema.target.task, config.metric)
     referee = Referee(metric, rows.targets)
     players = served.reads
@@ -220,10 +213,3 @@ def served_as(schema: Schema, folder: RunFolder, key: str) -> Schema:
         ) from None
     target = schema.target.model_copy(update={"decision": decision})
     return schema.model_copy(update={"target": target})
-
-
-def interval_json(interval: Interval) -> dict[str, Any]:
-    """`{value, ci}`, with null for what is not finite."""
-    bounds = [interval.value, interval.low, interval.high]
-    clean = [float(v) if np.isfinite(v) else None for v in bounds]
-    return {"value": clean[0], "ci": clean[1:]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +12,13 @@ from polymix import seeds
 from polymix.data.dataset import Dataset
 from polymix.data.folder import target_layout
 from polymix.data.recipe import TableRecipe
-from polymix.data.schema import Task
+from polymix.data.schema import Schema, Task
 from polymix.data.split import SealedRows, Split
 from polymix.data.table import read_rows
 from polymix.datasets import DATASETS, Progress, open_dataset
 from polymix.errors import DataError, UsageError, did_you_mean
+from polymix.runs.inference import on_schema
+from polymix.runs.own_data import Data, is_own, open_own, own_table
 from polymix.search.config import RunConfig
 from polymix.store.run_folder import RunFolder
 
@@ -34,7 +35,7 @@ class Rows:
 
     Attributes:
         dataset: on the model's schema.
-        index: which of its rows `(N,)`, all of them labelled.
+        index: which of its rows `(N,)`; where they are to be scored, all of them are labelled.
         split: `validation`, `test`, or `given`.
         of: how many rows there were to take them from.
     """
@@ -43,6 +44,11 @@ class Rows:
     index: np.ndarray
     split: str
     of: int
+
+    @classmethod
+    def every(cls, dataset: Dataset) -> Rows:
+        """All of a dataset's, labelled or not."""
+        return cls(dataset, np.arange(len(dataset)), GIVEN, len(dataset))
 
     @property
     def targets(self) -> np.ndarray:
@@ -74,30 +80,57 @@ def labelled(dataset: Dataset, index: np.ndarray, split: str) -> Rows:
     return Rows(dataset, index[known], split, len(index))
 
 
-def is_own(folder: RunFolder, dataset: Dataset) -> bool:
-    """Whether a dataset is the one that the run was made on: its splits then keep their sense."""
-    data = folder.description.get("data")
-    return isinstance(data, Mapping) and data.get("fingerprint") == dataset.fingerprint
-
-
-def open_rows(
+def scored_rows(
     folder: RunFolder,
-    config: RunConfig,
-    source: str | Path | pd.DataFrame,
+    schema: Schema,
+    data: Data | None,
     progress: Progress | None,
-) -> Dataset:
-    """Open rows that a user names: a dataset's folder or name, or a table; or a frame.
+    *,
+    kept: Dataset | None = None,
+    most: int = MOST,
+) -> Rows:
+    """Labelled rows: those given, or, of the run's own data, the validation rows.
 
     Args:
-        folder: the run whose model is to see them; a table is read as that run's was.
-        config: the run's; a dataset of the same name is opened with the same settings.
-        source: the name or the path.
+        folder: the run's.
+        schema: the model's.
+        data: what a user names, if anything.
+        progress: called as `progress(done, total, what)` while rows are read.
+        kept: the run's own data, where they are still open.
+        most: at most so many are drawn.
+
+    Raises:
+        UsageError: none is to be drawn, or there is no such thing.
+        DataError: no row has a label, or the rows are none of the model's.
+        RunFolderError: the folder belongs to other data.
+    """
+    if most < 1:
+        raise UsageError(f"--rows {most}: one row at least is scored")
+    opened = None
+    if data is not None:
+        opened = own_table(folder, data, progress) or open_rows(folder, data, progress)
+    if opened is None or is_own(folder, opened):
+        dataset = on_schema(open_own(folder, opened or kept, progress), schema)
+        return labelled(dataset, dataset.split.val, "validation").drawn(most)
+    dataset = on_schema(opened, schema)
+    return labelled(dataset, np.arange(len(dataset)), GIVEN).drawn(most)
+
+
+def open_rows(folder: RunFolder, source: Data, progress: Progress | None) -> Dataset:
+    """Open rows that a user names, which need not be the run's own.
+
+    Args:
+        folder: the run whose model is to see them: a table is read as that run's was, and a
+            dataset of the same name is opened with the same settings.
+        source: the name, the path, or the rows; a dataset is returned as it is.
         progress: called as `progress(done, total, what)` while they are read.
 
     Raises:
         UsageError: there is no such thing, or the run was not made on a table.
         DataError: it cannot be read.
     """
+    if isinstance(source, Dataset):
+        return source
     if isinstance(source, pd.DataFrame):
         return read_table(folder, source, progress)
     path = Path(source)
@@ -109,9 +142,10 @@ def open_rows(
     if name not in DATASETS:
         raise UsageError(f"{source}: no such file, and no dataset '{name}': "
                          f"{did_you_mean(name, DATASETS)}")  # fmt: skip
-    same = config.source.name == name
-    raw = Path(config.source.raw) if same and config.source.raw else None
-    options = config.source.options if same else {}
+    own = RunConfig.of(folder).source
+    same = own.name == name
+    raw = Path(own.raw) if same and own.raw else None
+    options = own.options if same else {}
     return open_dataset(name, raw=raw, options=options, progress=progress)
 
 

@@ -76,7 +76,7 @@ def linear_probe(
     Raises:
         RunFolderError: the run has no finalist with kept weights.
     """
-    config = RunConfig.parse(dict(folder.config), str(folder.path / "config.yaml"))
+    config = RunConfig.of(folder)
     if folder.metrics is None:
         raise RunFolderError(f"{folder.path} has no finalists yet: resume it first")
     with Ledger.open(config.ledger or folder.ledger_path) as ledger:

@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
-import numpy as np
 import pandas as pd
-import yaml
-from pydantic import ValidationError
 
-from polymix import seeds
 from polymix.data.dataset import Dataset
 from polymix.data.schema import Task
-from polymix.data.table_file import READ
-from polymix.datasets import DATASETS, Progress, make_builder, open_dataset
+from polymix.datasets import Progress, open_dataset
 from polymix.datasets.table import TableOptions, open_table_dataset
-from polymix.errors import PolymixError, UsageError, describe, did_you_mean
+from polymix.errors import UsageError
+from polymix.runs.checks import (
+    check_metric,
+    check_names,
+    check_numbers,
+    check_source,
+    device_of,
+    ledger_of,
+    seconds_of,
+    strategy_of,
+)
+from polymix.runs.own_data import reopen_table
+from polymix.runs.places import free_path
+from polymix.runs.problems import Problems
 from polymix.runs.rehearsal import rehearse
-from polymix.runs.session import check_device, default_device, default_threads
-from polymix.search import make_strategy
+from polymix.runs.session import default_threads
+from polymix.runs.table_options import column_types_of, is_table, table_options
 from polymix.search.config import RunConfig, SourceConfig
-from polymix.search.driver import RANDOM_SHARE
 from polymix.search.protocol import Strategy
-from polymix.train.metrics import METRICS, Metric, metric_for
-from polymix.units import parse_duration
-
-MOST_SEED = 2**31 - 1
+from polymix.train.metrics import metric_for
 
 
 @dataclass(frozen=True)
@@ -46,33 +48,6 @@ class Plan:
     config: RunConfig
     dataset: Dataset
     strategy: Strategy
-
-
-class Problems:
-    """Collects errors, so that all of them can be told at once."""
-
-    def __init__(self) -> None:
-        self._errors: list[PolymixError] = []
-
-    @contextmanager
-    def caught(self) -> Iterator[None]:
-        """Keep what is raised within."""
-        try:
-            yield
-        except PolymixError as error:
-            self._errors.append(error)
-
-    def raise_any(self) -> None:
-        """Raise what was kept.
-
-        Raises:
-            PolymixError: the one that was kept, or a `UsageError` with the problems of all.
-        """
-        if len(self._errors) == 1:
-            raise self._errors[0]
-        if self._errors:
-            said = [problem for error in self._errors for problem in error.problems]
-            raise UsageError(list(dict.fromkeys(said)))
 
 
 @dataclass(frozen=True)
@@ -143,6 +118,23 @@ class Request:
             with problems.caught():
                 check()
 
+    def place(self, path: Path | None, problems: Problems | None = None) -> Path:
+        """A free folder for the run, once all that can be said before the data are opened is fine.
+
+        Args:
+            path: the folder asked for; a new one under `runs/` where not given.
+            problems: what is wrong already.
+
+        Raises:
+            PolymixError: something cannot be used; every problem is listed.
+        """
+        problems = Problems() if problems is None else problems
+        self.check(problems)
+        with problems.caught():
+            found = free_path(path, self.name)
+        problems.raise_any()
+        return found
+
     def resolve(self, progress: Progress | None = None) -> Plan:
         """Open the data, and check everything.
 
@@ -159,7 +151,7 @@ class Request:
         target = dataset.schema.target
         metric = metric_for(target.task)
         with problems.caught():
-            if not self._table and self.label is not None and self.label != target.name:
+            if not is_table(self.data) and self.label is not None and self.label != target.name:
                 raise UsageError(
                     f"the label of '{dataset.name}' is '{target.name}', not '{self.label}'"
                 )
@@ -202,17 +194,32 @@ class Request:
             class_weights=None if self.class_weights is None else "balanced",
         )
         with problems.caught():
-            _check_metric(metric, dataset)
+            check_metric(metric, dataset)
         with problems.caught():
             rehearse(config, dataset, strategy)
         problems.raise_any()
         return Plan(config, dataset, strategy)
 
-    # Each of these raises a UsageError.
+    def _check_source(self) -> None:
+        if is_table(self.data):
+            self._table_options()
+        check_source(
+            self.data,
+            data_options=self.data_options,
+            raw=self.raw,
+            of_tables=[*sorted(self.table), *(["tuning data"] if self.tuning is not None else [])],
+        )
 
-    @property
-    def _table(self) -> bool:
-        return is_table(self.data)
+    def _check_numbers(self) -> None:
+        check_numbers(rows=self.rows, trials=self.trials, jobs=self.jobs, seed=self.seed)
+
+    def _check_names(self) -> None:
+        check_names(
+            compare=self.compare,
+            class_weights=self.class_weights,
+            metric=self.metric,
+            problem=self.problem,
+        )
 
     def _table_options(self) -> TableOptions:
         if self.label is None:
@@ -228,75 +235,18 @@ class Request:
         }  # fmt: skip
         return found if self.tuning is None else {**found, "tuning": _path_of(self.tuning)}
 
-    def _check_source(self) -> None:
-        if self._table:
-            self._table_options()
-            if self.data_options or self.raw is not None:
-                raise UsageError("a table has no --raw folder and no -d settings: leave them out")
-            return
-        given = [*sorted(self.table), *(["tuning data"] if self.tuning is not None else [])]
-        if given:
-            raise UsageError(f"{', '.join(given)}: of tables alone, but '{self.name}' is none")
-        if not isinstance(self.data, str):
-            if self.data_options:
-                raise UsageError("the data's options go with a dataset's name, not with an object")
-            return
-        if self.data not in DATASETS:
-            raise UsageError(
-                f"no dataset '{self.data}': {did_you_mean(self.data, DATASETS)} "
-                f"A table is a file that ends in {', '.join(READ)}."
-            )
-        if self.raw is not None and not Path(self.raw).is_dir():
-            raise UsageError(f"--raw {self.raw}: no such folder")
-        make_builder(self.data, self.data_options)
-
-    def _check_numbers(self) -> None:
-        least = {"rows": 1, "trials": 1, "jobs": 1, "seed": 0}
-        given = {name: getattr(self, name) for name in least}
-        problems = [
-            f"--{name} {given[name]}: {name} >= {least[name]} must hold"
-            for name in least
-            if given[name] is not None and given[name] < least[name]
-        ]
-        if self.seed > MOST_SEED:
-            problems.append(f"--seed {self.seed}: seed <= {MOST_SEED} must hold")
-        if problems:
-            raise UsageError(problems)
-
-    def _check_names(self) -> None:
-        problems = []
-        if self.compare not in RANDOM_SHARE:
-            hint = did_you_mean(self.compare, RANDOM_SHARE)
-            problems.append(f"--compare {self.compare}: {hint}")
-        if self.class_weights not in (None, "balanced"):
-            problems.append(f"--class-weights {self.class_weights}: there is 'balanced' alone")
-        if self.metric is not None and self.metric not in METRICS:
-            problems.append(f"no metric '{self.metric}': {did_you_mean(self.metric, METRICS)}")
-        if self.problem is not None and self.problem not in list(Task):
-            problems.append(f"no problem type '{self.problem}': {did_you_mean(self.problem, Task)}")
-        if problems:
-            raise UsageError(problems)
-
     def _seconds(self) -> float | None:
-        if isinstance(self.time_limit, str):
-            return parse_duration(self.time_limit)
-        if self.time_limit is not None and not 0 < self.time_limit < math.inf:
-            raise UsageError(f"a time limit is positive and finite, but got {self.time_limit} s")
-        return self.time_limit
+        return seconds_of(self.time_limit)
 
     def _strategy(self) -> Strategy:
-        if isinstance(self.strategy, Strategy):
-            return self.strategy.fresh()
         usual = "auto" if is_table(self.data) else "mixmas"
-        return make_strategy(self.strategy or usual, dict(self.options))
+        return strategy_of(self.strategy or usual, self.options)
 
     def _device(self) -> str:
-        device = self.device or default_device()
-        check_device(device)
-        return device
+        return device_of(self.device)
 
     def _reused(self) -> list[Path]:
-        return [_ledger_of(path) for path in self.reuse]
+        return [ledger_of(path) for path in self.reuse]
 
     def _open(self, progress: Progress | None) -> Dataset:
         if is_table(self.data):
@@ -311,112 +261,4 @@ def _path_of(table: str | Path | pd.DataFrame) -> str | None:
     return None if isinstance(table, pd.DataFrame) else str(Path(table).resolve())
 
 
-def is_table(data: object) -> TypeGuard[str | Path | pd.DataFrame]:
-    """Whether data are a table: a frame, or a file that is called like one."""
-    if isinstance(data, str) and data in DATASETS:
-        return False
-    return isinstance(data, pd.DataFrame | Path) or (
-        isinstance(data, str) and Path(data).suffix.lower() in READ
-    )
-
-
-def table_options(target: str, fields: Mapping[str, Any]) -> TableOptions:
-    """How a table is read.
-
-    Raises:
-        UsageError: there is no such option, or a value is none; all problems at once.
-    """
-    try:
-        return TableOptions.model_validate({**fields, "target": target})
-    except ValidationError as error:
-        raise UsageError([f"table: {describe(dict(p))}" for p in error.errors()]) from None
-
-
-def column_types_of(text: str | None, file: str | Path | None) -> dict[str, str]:
-    """Column types from `name=type,name=type` and from a YAML file; what the text says counts.
-
-    Raises:
-        UsageError: one is not of that form; all problems at once.
-    """
-    problems: list[str] = []
-    found: dict[str, str] = {}
-    if file is not None:
-        try:
-            said = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-            said = {}
-            problems.append(f"--schema-file {file} cannot be read: {' '.join(str(error).split())}")
-        if isinstance(said, dict) and isinstance(said.get("columns"), dict):
-            said = said["columns"]
-        if isinstance(said, dict):
-            found |= {str(name): str(kind) for name, kind in said.items()}
-        else:
-            problems.append(f"--schema-file {file}: lines of NAME: TYPE expected")
-    for pair in (text or "").split(",") if text is not None else ():
-        name, equals, kind = pair.rpartition("=")
-        if not equals or not name.strip() or not kind.strip():
-            problems.append(f"--column-types {pair!r}: write NAME=TYPE, with commas between")
-        else:
-            found[name.strip()] = kind.strip()
-    if problems:
-        raise UsageError(problems)
-    return found
-
-
-def reopen_table(
-    source: Mapping[str, Any],
-    frame: pd.DataFrame | None,
-    where: str,
-    progress: Progress | None,
-    tuning: pd.DataFrame | None = None,
-) -> Dataset:
-    """A run's table, opened again.
-
-    Args:
-        source: `SourceConfig.table`.
-        frame: the table, if it was a frame.
-        where: the run's folder, for messages.
-        progress: told how far a build is.
-        tuning: the tuning data, if they were a frame.
-
-    Raises:
-        UsageError: it was a frame, and is not given.
-        DataError: it cannot be read.
-    """
-    given = source.get("path") if frame is None else frame
-    if given is None:
-        raise UsageError(f"the data of {where} were an object: give them again")
-    more = source.get("tuning") if tuning is None else tuning
-    if more is None and "tuning" in source:
-        raise UsageError(f"the tuning data of {where} were a frame: give them again")
-    fields = dict(source.get("options") or {})
-    options = table_options(str(fields.pop("target", "")), fields)
-    return open_table_dataset(given, options, progress, more)
-
-
-def _check_metric(metric: Metric, dataset: Dataset) -> None:
-    """Raise a UsageError where the validation rows give the metric nothing to measure."""
-    targets = np.asarray(dataset.targets[dataset.split.val])
-    outputs = dataset.schema.target.outputs
-    rng = seeds.stream(0, "metric")
-    try:
-        value = metric(targets, rng.dirichlet(np.ones(max(outputs, 2)), len(targets))[:, :outputs])
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise UsageError(
-            f"--metric {metric.name}: it is undefined on the validation rows of '{dataset.name}' "
-            "(a class may be missing there); choose another metric"
-        )
-
-
-def _ledger_of(path: str | Path) -> Path:
-    """A run folder whose ledger may be reused.
-
-    Raises:
-        UsageError: it has none.
-    """
-    found = Path(path)
-    if not (found / "ledger.sqlite").is_file() and not found.is_file():
-        raise UsageError(f"--reuse {path}: there is no ledger; name another run's folder")
-    return found.resolve()
+__all__ = ["Plan", "Problems", "Request", "column_types_of", "reopen_table"]

@@ -12,9 +12,9 @@ from polymix import seeds
 from polymix.data.dataset import Dataset
 from polymix.data.schema import Kind, Modality
 from polymix.datasets import Progress
-from polymix.runs.explain import Predictions, interval_json
 from polymix.runs.given import Rows
 from polymix.runs.inference import Served
+from polymix.runs.scores import Predictions, interval_json
 from polymix.search.config import RunConfig
 from polymix.store.run_folder import RunFolder
 from polymix.train.decide import for_metric
@@ -75,7 +75,7 @@ def robustness_run(
         `{schema_version, split, n, of, metric, score, rows: [{modality, how, level, unit, score,
         change}]}`, each score `{value, ci}`; `change` is paired by row.
     """
-    config = RunConfig.parse(dict(folder.config), str(folder.path / "config.yaml"))
+    config = RunConfig.of(folder)
     metric = metric_for(rows.dataset.schema.target.task, config.metric)
     referee = Referee(metric, rows.targets)
     target = served.schema.target

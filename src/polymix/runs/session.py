@@ -99,7 +99,7 @@ class Session:
         Raises:
             RunFolderError: the folder belongs to other data.
         """
-        config = RunConfig.parse(dict(folder.config), str(folder.path / "config.yaml"))
+        config = RunConfig.of(folder)
         check_data(folder, dataset)
         check_device(config.device)
         strategy = strategy or make_strategy(config.strategy, config.options)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from polymix.errors import RunFolderError, describe
+from polymix.store.run_folder import RunFolder
 
 
 class SourceConfig(BaseModel):
@@ -69,6 +70,15 @@ class RunConfig(BaseModel):
     ledger: str | None = None
     ensemble: bool = False
     class_weights: Literal["balanced"] | None = None
+
+    @classmethod
+    def of(cls, folder: RunFolder) -> RunConfig:
+        """A run folder's.
+
+        Raises:
+            RunFolderError: it is not a configuration; every problem is listed.
+        """
+        return cls.parse(dict(folder.config), str(folder.path / "config.yaml"))
 
     @classmethod
     def parse(cls, fields: dict[str, Any], where: str) -> RunConfig:

@@ -17,7 +17,9 @@ from polymix.testing.encoders import (
     random_rows,
 )
 from polymix.testing.golden import GoldenOutputs, golden_outputs, write_golden
-from polymix.testing.strategies import SpaceContract, StrategyContract, run_strategy
+from polymix.testing.recorded import run_strategy
+from polymix.testing.spaces import SpaceContract
+from polymix.testing.strategies import StrategyContract
 from polymix.testing.toys import ToyAskTell, ToyGenotype, ToyOneShot, toy_dataset
 
 __all__ = [

@@ -1,17 +1,14 @@
-"""What every search strategy and every space must keep (see `polymix.search.protocol`).
+"""What every search strategy must keep (see `polymix.search.protocol`).
 
-A run is killed by an exception that nothing in polymix catches, raised by a callback right after
-a commit, or within a trial; it is taken up again by a new strategy object on the same ledger.
+A run that is killed (see `polymix.testing.watch`) is taken up again by a new strategy object on the
+same ledger.
 """
 
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,181 +17,14 @@ import numpy as np
 from polymix import seeds
 from polymix.data.dataset import Dataset
 from polymix.data.split import SealedRows
-from polymix.genotype import Genotype, parse_genotype
 from polymix.nn.model import Model
-from polymix.records import Budget, EpochRecord, Proposal, Role, Status, Trial
+from polymix.records import Proposal, Role, Status
 from polymix.search import STRATEGIES, make_strategy
-from polymix.search.bench import LocalRunner
-from polymix.search.callbacks import Callback
-from polymix.search.driver import Driver, Outcome
 from polymix.search.protocol import AskTell, OneShot, Strategy
-from polymix.store.ledger import Ledger
+from polymix.testing.recorded import Record, record_of, run_strategy
+from polymix.testing.watch import Killed, Watch
 from polymix.train.evaluate import Done, Evaluator
 from polymix.train.groups import Group
-from polymix.train.metrics import metric_for
-
-TIMES = ("cpu_s", "wall_s")
-
-
-@dataclass(frozen=True)
-class Record:
-    """What a run left, measured time aside: equal for equal runs, bit by bit.
-
-    Attributes:
-        trials: one entry a ledger row, in the ledger's order.
-        epochs: of a one-shot search.
-        chosen: the key of the trial that is shipped, and the finalists' ranks by label.
-        outcome: as the driver returned it; not compared.
-    """
-
-    trials: tuple[dict[str, Any], ...]
-    epochs: tuple[EpochRecord, ...]
-    chosen: tuple[Any, ...]
-    outcome: Outcome
-
-    def __eq__(self, other: object) -> bool:
-        assert isinstance(other, Record)
-        return (self.trials, self.epochs, self.chosen) == (other.trials, other.epochs, other.chosen)
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-def run_strategy(
-    strategy: Strategy,
-    dataset: Dataset,
-    folder: Path,
-    *,
-    trials: int | None = None,
-    seconds: float | None = None,
-    seed: int = 0,
-    callbacks: Sequence[Callback] = (),
-    reuse: Sequence[Path] = (),
-    evaluator: type[Evaluator] = Evaluator,
-    checkpoint_after: float = 60.0,
-) -> Record:
-    """Run a strategy to the end in a folder, or go on with what an earlier call left there.
-
-    Args:
-        strategy: a new object each time.
-        dataset: the rows.
-        folder: where `ledger.sqlite` and the feature bank are, or will be.
-        trials: as `--trials`.
-        seconds: as `--time-limit`.
-        seed: of the run.
-        callbacks: watch.
-        reuse: folders of earlier calls whose trials may be taken over.
-        evaluator: its class.
-        checkpoint_after: see `Evaluator`.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with Ledger.open(folder / "ledger.sqlite", list(reuse)) as ledger:
-        made = evaluator(
-            dataset=dataset,
-            metric=metric_for(dataset.schema.target.task),
-            memory=ledger,
-            bank=folder / "bank",
-            checkpoint_after=checkpoint_after,
-        )
-        outcome = Driver(
-            evaluator=made,
-            runner=LocalRunner(made),
-            ledger=ledger,
-            strategy=strategy,
-            budget=Budget(seconds, trials),
-            seed=seed,
-            callbacks=callbacks,
-        ).run()
-        return record_of(ledger, outcome)
-
-
-def record_of(ledger: Ledger, outcome: Outcome) -> Record:
-    """What a finished run left."""
-    chosen = outcome.standings.chosen
-    standings = tuple((r.finalist.label, r.rank, r.score) for r in outcome.standings.rows)
-    entries = []
-    for row in ledger.rows():
-        predictions = ledger.predictions(row.key)
-        trial = row.trial
-        entries.append(
-            {
-                "key": row.key,
-                "role": row.role,
-                "genotype": trial.proposal.genotype,
-                "fidelity": trial.proposal.fidelity,
-                "recipe": trial.proposal.recipe,
-                "init": trial.proposal.init,
-                "status": trial.status,
-                "score": trial.score,
-                "curve": tuple(map(repr, trial.curve)),
-                "cost": {n: v for n, v in asdict(trial.cost).items() if n not in TIMES},
-                "weights": trial.weights,
-                "error": trial.error,
-                "predictions": None if predictions is None else predictions.tobytes(),
-            }
-        )
-    return Record(
-        tuple(entries),
-        tuple(ledger.epochs("search")),
-        (None if chosen is None else chosen.key, standings),
-        outcome,
-    )
-
-
-class Killed(BaseException):
-    """Stands for a killed process: nothing in polymix catches it."""
-
-
-class Watch(Callback):
-    """Counts what happens, and kills the run at a commit, or at an epoch's end.
-
-    Args:
-        commits: die after so many trials, or epochs of a one-shot search, were written down.
-        epochs: die at the end of so many epochs of trials.
-    """
-
-    def __init__(self, commits: float = math.inf, epochs: float = math.inf) -> None:
-        self._limits = (commits, epochs)
-        self.commits, self.epochs = 0, 0
-        self.fresh: list[Trial] = []
-        self.known: list[Trial] = []
-        self.roles: dict[str, Role] = {}
-        self.notes: list[str] = []
-        self.decisions: list[str] = []
-        self._training = False
-
-    def on_trial_start(self, proposal: Proposal, role: Role) -> None:  # noqa: ARG002
-        """A trial is about to be trained."""
-        self._training = True
-
-    def on_epoch(self, epoch: int, epochs: int, value: float) -> None:  # noqa: ARG002
-        """An epoch of a trial, or of a one-shot search."""
-        if self._training:
-            self.epochs += 1
-            if self.epochs >= self._limits[1]:
-                raise Killed
-        else:
-            self._commit()
-
-    def on_trial_end(self, trial: Trial, role: Role, fresh: bool) -> None:
-        """A trial is in the ledger."""
-        self.roles[trial.key] = role
-        (self.fresh if fresh else self.known).append(trial)
-        if fresh:
-            self._training = False
-            self._commit()
-
-    def on_note(self, text: str) -> None:
-        """Something worth knowing."""
-        self.notes.append(text)
-
-    def on_decision(self, name: str, value: Any) -> None:  # noqa: ARG002
-        """Something was decided."""
-        self.decisions.append(name)
-
-    def _commit(self) -> None:
-        self.commits += 1
-        if self.commits >= self._limits[0]:
-            raise Killed
 
 
 class _Opened(SealedRows):
@@ -353,73 +183,4 @@ class StrategyContract:
         assert run_strategy(self.make(), spoilt, tmp_path / "x", trials=self.trials) == left_alone
 
 
-class SpaceContract:
-    """What a space promises. A subclass defines `make`.
-
-    A space has `__len__`, `__iter__`, `__contains__`, `sample(rng)` and `mutate(genotype, rng)`.
-    """
-
-    draws = 200
-
-    def make(self) -> Any:
-        """A space of some dozens of genotypes."""
-        raise TypeError(f"{type(self).__name__} must define make")
-
-    def test_count(self) -> None:
-        """It lists as many as it counts, each once, and all of them its own."""
-        space = self.make()
-        listed = list(space)
-        assert len(listed) == len(space) > 0
-        assert len(set(listed)) == len(listed)
-        assert len({genotype.digest for genotype in listed}) == len(listed)
-        assert all(genotype in space for genotype in listed)
-
-    def test_sample(self) -> None:
-        """Samples lie inside, repeat with the seed, and reach everything, about equally."""
-        space = self.make()
-        drawn = [space.sample(seeds.stream(0, "space", i)) for i in range(self.draws)]
-        again = [space.sample(seeds.stream(0, "space", i)) for i in range(self.draws)]
-        assert drawn == again
-        assert all(genotype in space for genotype in drawn)
-        rng = seeds.stream(0, "uniform")
-        many = [space.sample(rng) for _ in range(60 * len(space))]
-        counts = [many.count(genotype) for genotype in space]
-        # 60 expected of each, with a standard deviation of less than 8.
-        assert min(counts) > 20
-        assert max(counts) < 100
-
-    def test_mutate(self) -> None:
-        """A mutation is another genotype of the space; the genotype itself only if it is alone."""
-        space, rng = self.make(), seeds.stream(0, "mutate")
-        genotype = space.sample(rng)
-        for _ in range(self.draws):
-            other = space.mutate(genotype, rng)
-            assert other in space
-            assert (other == genotype) == (len(space) == 1)
-            genotype = other
-
-    def test_json(self) -> None:
-        """Genotypes come back from their JSON as they were."""
-        for genotype in self.make():
-            text = genotype.to_json()
-            back = parse_genotype(text)
-            assert back == genotype
-            assert hash(back) == hash(genotype)
-            assert back.to_json() == text
-
-    def test_frozen(self) -> None:
-        """Genotypes cannot be changed."""
-        genotype: Genotype = next(iter(self.make()))
-        for name in type(genotype).model_fields:
-            try:
-                setattr(genotype, name, None)
-            except ValueError:
-                continue
-            raise AssertionError(f"{name} could be set")
-
-    def test_no_torch(self) -> None:
-        """Neither the space nor its genotypes need torch."""
-        space = self.make()
-        modules = {type(space).__module__, type(next(iter(space))).__module__}
-        code = f"import sys, {', '.join(sorted(modules))}; sys.exit('torch' in sys.modules)"
-        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+__all__ = ["Killed", "Record", "StrategyContract", "Watch", "record_of", "run_strategy"]

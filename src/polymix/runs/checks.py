@@ -1,0 +1,172 @@
+"""What can be said of what is asked of a run; each check tells all that is wrong with its part."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from polymix import seeds
+from polymix.data.dataset import Dataset
+from polymix.data.schema import Task
+from polymix.data.table_file import READ
+from polymix.datasets import DATASETS, make_builder
+from polymix.errors import UsageError, did_you_mean
+from polymix.runs.own_data import Data
+from polymix.runs.session import check_device, default_device
+from polymix.runs.table_options import is_table
+from polymix.search import make_strategy
+from polymix.search.driver import RANDOM_SHARE
+from polymix.search.protocol import Strategy
+from polymix.train.metrics import METRICS, Metric
+from polymix.units import parse_duration
+
+MOST_SEED = 2**31 - 1
+
+
+def check_source(
+    data: Data,
+    *,
+    data_options: Mapping[str, Any],
+    raw: str | Path | None,
+    of_tables: Sequence[str],
+) -> None:
+    """Make sure that the data are known, and that what was said of them goes with them.
+
+    Args:
+        data: what is asked for.
+        data_options: of a dataset given by name.
+        raw: folder of its raw files.
+        of_tables: what was said that goes with tables alone, by name.
+
+    Raises:
+        UsageError: there is no such dataset or folder, or something does not go with the data.
+    """
+    if is_table(data):
+        if data_options or raw is not None:
+            raise UsageError("a table has no --raw folder and no -d settings: leave them out")
+        return
+    if of_tables:
+        name = data.name if isinstance(data, Dataset) else data
+        raise UsageError(f"{', '.join(of_tables)}: of tables alone, but '{name}' is none")
+    if not isinstance(data, str):
+        if data_options:
+            raise UsageError("the data's options go with a dataset's name, not with an object")
+        return
+    if data not in DATASETS:
+        raise UsageError(
+            f"no dataset '{data}': {did_you_mean(data, DATASETS)} "
+            f"A table is a file that ends in {', '.join(READ)}."
+        )
+    if raw is not None and not Path(raw).is_dir():
+        raise UsageError(f"--raw {raw}: no such folder")
+    make_builder(data, data_options)
+
+
+def check_numbers(*, rows: int | None, trials: int | None, jobs: int, seed: int) -> None:
+    """Make sure that numbers are within their bounds.
+
+    Raises:
+        UsageError: one is not; all of them are told.
+    """
+    given = {"rows": (rows, 1), "trials": (trials, 1), "jobs": (jobs, 1), "seed": (seed, 0)}
+    problems = [
+        f"--{name} {value}: {name} >= {least} must hold"
+        for name, (value, least) in given.items()
+        if value is not None and value < least
+    ]
+    if seed > MOST_SEED:
+        problems.append(f"--seed {seed}: seed <= {MOST_SEED} must hold")
+    if problems:
+        raise UsageError(problems)
+
+
+def check_names(
+    *, compare: str, class_weights: str | None, metric: str | None, problem: str | None
+) -> None:
+    """Make sure that names are known.
+
+    Raises:
+        UsageError: one is not; all of them are told.
+    """
+    problems = []
+    if compare not in RANDOM_SHARE:
+        problems.append(f"--compare {compare}: {did_you_mean(compare, RANDOM_SHARE)}")
+    if class_weights not in (None, "balanced"):
+        problems.append(f"--class-weights {class_weights}: there is 'balanced' alone")
+    if metric is not None and metric not in METRICS:
+        problems.append(f"no metric '{metric}': {did_you_mean(metric, METRICS)}")
+    if problem is not None and problem not in list(Task):
+        problems.append(f"no problem type '{problem}': {did_you_mean(problem, Task)}")
+    if problems:
+        raise UsageError(problems)
+
+
+def seconds_of(time_limit: float | str | None) -> float | None:
+    """A time limit in seconds, of a number or of text such as "10m"; none for no limit.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if isinstance(time_limit, str):
+        return parse_duration(time_limit)
+    if time_limit is not None and not 0 < time_limit < math.inf:
+        raise UsageError(f"a time limit is positive and finite, but got {time_limit} s")
+    return time_limit
+
+
+def strategy_of(strategy: str | Strategy, options: Mapping[str, Any]) -> Strategy:
+    """A new strategy object, by its name and options, or as the one that is given.
+
+    Raises:
+        UsageError: there is no such strategy, or an option cannot be used.
+    """
+    if isinstance(strategy, Strategy):
+        return strategy.fresh()
+    return make_strategy(strategy, dict(options))
+
+
+def device_of(name: str | None) -> str:
+    """A device's name, of the best there is where none is given.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
+    device = name or default_device()
+    check_device(device)
+    return device
+
+
+def ledger_of(path: str | Path) -> Path:
+    """A run folder whose ledger may be reused.
+
+    Raises:
+        UsageError: it has none.
+    """
+    found = Path(path)
+    if not (found / "ledger.sqlite").is_file() and not found.is_file():
+        raise UsageError(f"--reuse {path}: there is no ledger; name another run's folder")
+    return found.resolve()
+
+
+def check_metric(metric: Metric, dataset: Dataset) -> None:
+    """Make sure that the validation rows give the metric something to measure.
+
+    Raises:
+        UsageError: they do not.
+    """
+    targets = np.asarray(dataset.targets[dataset.split.val])
+    outputs = dataset.schema.target.outputs
+    rng = seeds.stream(0, "metric")
+    try:
+        value = metric(targets, rng.dirichlet(np.ones(max(outputs, 2)), len(targets))[:, :outputs])
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UsageError(
+            f"--metric {metric.name}: it is undefined on the validation rows of '{dataset.name}' "
+            "(a class may be missing there); choose another metric"
+        )
