@@ -24,6 +24,6 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tiny_dataset() -> Callable[..., object]:
     """Makes small datasets in memory: see `polymix.testing.toy_dataset`."""
-    from polymix.testing.toys import toy_dataset
+    from polymix.testing.toy_data import toy_dataset
 
     return toy_dataset

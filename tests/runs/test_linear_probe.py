@@ -10,7 +10,7 @@ from polymix.records import Role
 from polymix.runs.linear_probe import frozen_proposals, linear_probe
 from polymix.store.ledger import Ledger
 from polymix.store.run_folder import RunFolder
-from polymix.testing.toys import toy_dataset
+from polymix.testing.toy_data import toy_dataset
 
 OPTIONS = {"encoders": ["mlp"], "networks": ["none"], "fusions": ["concat"], "epochs": 1,
            "full_epochs": 2}  # fmt: skip

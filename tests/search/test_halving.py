@@ -6,7 +6,7 @@ import pytest
 
 from polymix.records import Trial
 from polymix.search.mixmas import MixMAS
-from polymix.testing.toys import toy_dataset
+from polymix.testing.toy_data import toy_dataset
 
 from .common import answer, task
 

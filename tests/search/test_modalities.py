@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from polymix import Predictor
-from polymix.testing.toys import toy_dataset
+from polymix.testing.toy_data import toy_dataset
 
 NAMES = ("table", "series", "vectors", "image")
 SHORT: dict[str, Any] = {"epochs": 1, "full_epochs": 1, "encoders": ["mlp", "hyper-mixer"]}

@@ -28,7 +28,7 @@ from polymix.search.mro_graph import (
 )
 from polymix.search.mro_scores import MaskScores, attention_variance
 from polymix.testing import run_strategy, toy_dataset
-from polymix.testing.toys import MODALITIES
+from polymix.testing.toy_data import MODALITIES
 from polymix.train.learner import SingleLearner
 from polymix.train.metrics import metric_for
 from polymix.train.objective import Objective

@@ -13,7 +13,7 @@ from polymix.nn import build
 from polymix.nn.model import Features, Output
 from polymix.records import Fidelity, Proposal, Recipe
 from polymix.space.mix import Loss, MixGenotype
-from polymix.testing.toys import ToyGenotype, ToyModel
+from polymix.testing.toy_model import ToyGenotype, ToyModel
 
 MLP = Block.of("mlp", channels=8, layers=2)
 DROPOUT = Block.of("mlp-mixer", channels=8, token_dim=4, channel_dim=8, dropout=0.2)

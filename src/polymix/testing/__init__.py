@@ -20,7 +20,9 @@ from polymix.testing.golden import GoldenOutputs, golden_outputs, write_golden
 from polymix.testing.recorded import run_strategy
 from polymix.testing.spaces import SpaceContract
 from polymix.testing.strategies import StrategyContract
-from polymix.testing.toys import ToyAskTell, ToyGenotype, ToyOneShot, toy_dataset
+from polymix.testing.toy_data import toy_dataset
+from polymix.testing.toy_model import ToyGenotype
+from polymix.testing.toys import ToyAskTell, ToyOneShot
 
 __all__ = [
     "EXAMPLES",

@@ -1,4 +1,4 @@
-"""Two toy strategies and a toy dataset: the smallest proof that the driver fits every method.
+"""Two toy strategies: the smallest proof that the driver fits every method.
 
 `ToyAskTell` is MFAS in miniature: trained backbones, then cohorts of fusion networks on their
 banked features, each candidate starting from weights that the cohort before it left behind.
@@ -8,9 +8,9 @@ on training rows, logits on validation rows, in turns.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,169 +18,15 @@ from pydantic import Field, PrivateAttr
 from torch import Tensor, nn
 
 from polymix import seeds
-from polymix.data.dataset import Dataset
-from polymix.data.schema import Kind, Modality, Schema, Target, Task
-from polymix.data.split import stratified_codes
-from polymix.genotype import Block, Genotype
-from polymix.nn import build, catalog
-from polymix.nn.absent import AbsentToken
-from polymix.nn.by_modality import ByModality
-from polymix.nn.model import Features, Model, Output
-from polymix.nn.tokens import Pool
+from polymix.data.schema import Schema
+from polymix.genotype import Block
+from polymix.nn.model import Features, Output
 from polymix.records import EpochRecord, Fidelity, Proposal, Recipe, Trial
 from polymix.search import protocol
 from polymix.space.mix import MixGenotype
+from polymix.testing.toy_model import Activation, ToyGenotype, ToyModel
 from polymix.train.feed import Feed, FeedTrainer
 from polymix.train.optimizer import make_optimizer, optimizer_tensors, restore_optimizer
-
-Activation = Literal["relu", "sigmoid"]
-
-MODALITIES: dict[str, Modality] = {
-    "image": Modality(name="image", kind=Kind.IMAGE, shape=(1, 8, 8), dtype="uint8"),
-    "series": Modality(name="series", kind=Kind.TIMESERIES, shape=(6, 3), dtype="float32"),
-    "table": Modality(name="table", kind=Kind.TABULAR, shape=(5,), dtype="float32"),
-    "vectors": Modality(name="vectors", kind=Kind.FEATURES, shape=(4, 6), dtype="float32"),
-}
-
-
-def toy_dataset(
-    rows: int = 200,
-    modalities: Sequence[str] = ("image", "series", "table"),
-    *,
-    absent: float = 0.2,
-    classes: int = 3,
-    task: Task = Task.MULTICLASS,
-    noise: float = 1.5,
-    seed: int = 0,
-) -> Dataset:
-    """Rows whose target shows in every modality, through noise.
-
-    Args:
-        rows: how many; about a fifth are validation rows, and a fifth test rows.
-        modalities: of `image`, `series`, `table` and `vectors`.
-        absent: share of the rows that lack the last modality, where there are several.
-        classes: of the target; two for a binary one, one for a regression's.
-        task: what is predicted.
-        noise: standard deviation of the noise, where the signal's is about 1.
-        seed: of everything.
-    """
-    rng = seeds.stream(seed, "toy dataset")
-    names = tuple(f"c{i}" for i in range(classes)) if task is not Task.REGRESSION else ()
-    schema = Schema(
-        modalities=tuple(MODALITIES[name] for name in modalities),
-        target=Target(name="y", task=task, classes=names),
-    )
-    hidden = rng.standard_normal((rows, classes))
-    targets: np.ndarray = hidden.argmax(1)
-    if task is Task.MULTILABEL:
-        targets = (hidden > 0).astype(np.float32)
-    elif task is Task.REGRESSION:
-        targets = hidden[:, 0].astype(np.float32) * 3 + 10
-    arrays: dict[str, np.ndarray] = {}
-    for name in modalities:
-        shape = MODALITIES[name].shape
-        signal = hidden @ rng.standard_normal((classes, int(np.prod(shape))))
-        array = (signal + noise * rng.standard_normal(signal.shape)).reshape(rows, *shape)
-        if name == "image":
-            array = np.clip(128 + 30 * array, 0, 255)
-        arrays[name] = array.astype(MODALITIES[name].dtype)
-    present = np.ones((rows, len(modalities)), bool)
-    if len(modalities) > 1:
-        present[:, -1] = rng.random(rows) >= absent
-    codes = stratified_codes(targets, 0.2, 0.2, seed)
-    return Dataset.from_arrays("toy", schema, arrays, targets, codes, present)
-
-
-class ToyGenotype(Genotype):
-    """A fusion network on one feature of each modality's encoder.
-
-    Attributes:
-        encoders: by modality.
-        features: which of the encoder's features is read, one a modality.
-        width: of the fusion network.
-        activation: of the fusion network.
-    """
-
-    kind: ClassVar[str] = "toy"
-
-    encoders: tuple[tuple[str, Block], ...] = Field(min_length=1)
-    features: tuple[int, ...]
-    width: int = Field(default=8, ge=1)
-    activation: Activation = "relu"
-
-    def __str__(self) -> str:
-        read = " ".join(f"{n}[{i}]" for (n, _), i in zip(self.encoders, self.features, strict=True))
-        return f"{read} {self.activation}"
-
-
-class ToyModel(Model):
-    """The model of a `ToyGenotype`; every feature is offered, and the chosen ones are read.
-
-    What the genotype decides is a buffer, so that models of one width stack. It is not
-    persistent: inherited weights must not bring another genotype's choice with them.
-    """
-
-    pool = Pool(1)
-    choice: Tensor
-
-    def __init__(self, genotype: ToyGenotype, schema: Schema) -> None:
-        super().__init__()
-        made = {n: catalog.make_encoder(block, schema[n]) for n, block in genotype.encoders}
-        self.columns = {name: schema.index(name) for name in made}
-        self.encoders = ByModality(made)
-        self.wants = {name: tuple(range(len(e.widths))) for name, e in made.items()}
-        self.absent = ByModality(
-            {
-                name: nn.ModuleList(AbsentToken(w, schema[name].optional) for w in e.widths)
-                for name, e in made.items()
-            }
-        )
-        self.size = max(width for e in made.values() for width in e.widths)
-        self.register_buffer("choice", torch.tensor(genotype.features), persistent=False)
-        self.layer = nn.Linear(self.size * len(made), genotype.width)
-        self.activation: nn.Module = nn.ReLU() if genotype.activation == "relu" else nn.Sigmoid()
-        self.head = nn.Linear(genotype.width, schema.target.outputs)
-
-    def offered(self, features: Features, present: Tensor | None) -> list[Tensor]:
-        """Every feature of each modality, pooled and padded to one width: `(B, F, C)` each."""
-        found = []
-        for name, column in self.columns.items():
-            there = None if present is None else present[:, column]
-            absent = cast(nn.ModuleList, self.absent[name])
-            tokens = [a(t, there) for a, t in zip(absent, features[name], strict=True)]
-            pooled = [t.pooled() for t in tokens]
-            padded = [nn.functional.pad(x, (0, self.size - x.shape[1])) for x in pooled]
-            found.append(torch.stack(padded, 1))
-        return found
-
-    def join(self, chosen: Sequence[Tensor]) -> Output:
-        """One feature `(B, C)` of each modality to outputs."""
-        hidden = self.activation(self.layer(torch.cat(list(chosen), 1)))
-        return Output(self.head(hidden), {})
-
-    def fuse(self, features: Features, present: Tensor | None) -> Output:
-        """Features, and presence by modality `(B, k)`, none where all are there, to outputs."""
-        return self.join(
-            [
-                torch.index_select(offered, 1, self.choice[m : m + 1])[:, 0]
-                for m, offered in enumerate(self.offered(features, present))
-            ]
-        )
-
-
-@build.build.register
-def _build_toy(genotype: ToyGenotype, schema: Schema) -> Model:
-    return ToyModel(genotype, schema)
-
-
-@build.versions.register
-def _versions_toy(genotype: ToyGenotype) -> dict[str, int]:
-    return {"toy": 1, **{block.name: catalog.version(block) for _, block in genotype.encoders}}
-
-
-@build.stack_key.register
-def _stack_key_toy(genotype: ToyGenotype, schema: Schema) -> Hashable:  # noqa: ARG001
-    return (genotype.encoders, genotype.width, genotype.activation)
 
 
 class _Toy(protocol.Strategy):
@@ -401,4 +247,4 @@ class ToyOneShot(_Toy):
         return [Proposal(self._genotype(features, "relu"), fidelity, self._recipe())]
 
 
-__all__ = ["ToyAskTell", "ToyGenotype", "ToyModel", "ToyOneShot", "toy_dataset"]
+__all__ = ["ToyAskTell", "ToyOneShot"]
