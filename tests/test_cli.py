@@ -96,6 +96,11 @@ BAD = [
     (["demo", "-o", "epocs=3"], "mixmas has no option 'epocs': did you mean 'epochs'?"),
     (["demo", "-o", "epochs=zero"], "-o epochs: "),
     (["demo", "-o", "epochs=0"], "-o epochs: "),
+    (["demo", "-o", "lr=.inf"], "-o lr: Input should be a finite number (got Infinity)"),
+    (
+        ["demo", "--strategy", "bm-nas", "-o", "choice_lr=inf"],
+        "-o choice_lr: Input should be a fin",
+    ),
     (["demo", "-o", "fusions=[sum]"], "-o fusions.0: "),
     (["demo", "-o", "preset=smal"], "mlp-mixer has no preset 'smal': did you mean 'small'?"),
     (["demo", "-o", "novalue"], "-o 'novalue': write key=value"),
