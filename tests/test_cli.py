@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -23,8 +24,9 @@ from cli_support import (
 )
 from polymix import Predictor
 from polymix.cli import run
-from polymix.console import leaderboard_table, show_board
+from polymix.console import ConsoleProgress, leaderboard_table, show_board
 from polymix.genotype import Block
+from polymix.records import EpochRecord
 from polymix.space.mfas import MFASGenotype
 
 MAIN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); " + (
@@ -94,6 +96,11 @@ BAD = [
     (["demo", "-o", "epocs=3"], "mixmas has no option 'epocs': did you mean 'epochs'?"),
     (["demo", "-o", "epochs=zero"], "-o epochs: "),
     (["demo", "-o", "epochs=0"], "-o epochs: "),
+    (["demo", "-o", "lr=.inf"], "-o lr: Input should be a finite number (got Infinity)"),
+    (
+        ["demo", "--strategy", "bm-nas", "-o", "choice_lr=inf"],
+        "-o choice_lr: Input should be a fin",
+    ),
     (["demo", "-o", "fusions=[sum]"], "-o fusions.0: "),
     (["demo", "-o", "preset=smal"], "mlp-mixer has no preset 'smal': did you mean 'small'?"),
     (["demo", "-o", "novalue"], "-o 'novalue': write key=value"),
@@ -278,8 +285,9 @@ class TestAFinishedRun:
         board = strict_json(says("leaderboard", finished, "--json"))
         assert {
             "schema_version", "metric", "rows", "chosen", "seeds", "ranked", "fusion_gain", "notes",
-            "status", "run",
+            "status", "run", "epochs",
         } == board.keys()  # fmt: skip
+        assert board["epochs"] == []
         assert (board["schema_version"], board["metric"]) == (1, "accuracy")
         for row in board["rows"]:
             assert {
@@ -404,6 +412,16 @@ def test_a_dry_run_of_a_supernet_says_what_it_cannot_foretell(says, workplace, s
     assert plan["full_epoch_seconds"] > 0
     assert "and a supernet, which is timed by its first epoch" in says(*dry)
     assert not list(workplace.iterdir())
+
+
+def test_a_supernets_epoch_is_a_line():
+    console = Console(record=True, width=200)
+    numbers = (("score", 0.5), ("entropy_alpha", 0.98765), ("s a>b", -1.0), ("flops", 9e9))
+    with ConsoleProgress(console) as progress:
+        progress.on_record(EpochRecord(2, numbers), 20, True)
+        progress.on_record(EpochRecord(3, (("score", math.nan),)), 20, False)
+    lines = [" ".join(line.split()) for line in console.export_text().splitlines()]
+    assert lines == ["0.5000 epoch 3/20 entropy_alpha 0.9877, s a>b -1", "- epoch 4/20 (known)"]
 
 
 def test_the_module_is_the_command():

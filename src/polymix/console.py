@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -14,7 +15,7 @@ from rich.table import Table
 
 from polymix.data.table_report import lines_of
 from polymix.genotype import parse_genotype
-from polymix.records import Proposal, Role, Status, Trial
+from polymix.records import EpochRecord, Proposal, Role, Status, Trial
 from polymix.search.callbacks import Callback
 from polymix.units import show_duration
 
@@ -95,6 +96,19 @@ class ConsoleProgress(Callback):
     def on_epoch(self, epoch: int, epochs: int, value: float) -> None:
         """The trial finished an epoch."""
         self._update(what=escape(f"{self._what} epoch {epoch + 1}/{epochs} {value:.4f}"))
+
+    def on_record(self, record: EpochRecord, epochs: int, fresh: bool) -> None:
+        """A supernet finished an epoch: its score, and what else its strategy says of it."""
+        numbers = dict(record.numbers)
+        told = ", ".join(f"{n} {v:.4g}" for n, v in numbers.items() if n not in ("score", "flops"))
+        value = numbers.get("score", math.nan)
+        score = f"{value:.4f}" if math.isfinite(value) else "     -"
+        place = f"epoch {record.epoch + 1}/{epochs}"
+        self.console.print(
+            f"  {score}  {place:<16} {escape(told)}"
+            + ("" if fresh else " [dim](known)[/dim]"),
+            soft_wrap=True, highlight=False,
+        )  # fmt: skip
 
     def on_trial_end(self, trial: Trial, role: Role, fresh: bool) -> None:  # noqa: ARG002
         """A trial ended."""

@@ -75,7 +75,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def describe(problem: Mapping[str, Any]) -> str:
-    """One of pydantic's problems as one line: where, what, and the value."""
+    """One of pydantic's problems as one line: where, what, and the value.
+
+    What a validator of the whole says names its values itself.
+    """
+    if problem.get("type") == "value_error" and not problem.get("loc"):
+        return str(problem["msg"]).removeprefix("Value error, ")
     place = ".".join(str(part) for part in problem.get("loc", ())) or "top level"
     value = json.dumps(problem.get("input"), default=str)
     shown = value if len(value) <= 80 else value[:77] + "..."

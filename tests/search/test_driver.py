@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from types import SimpleNamespace
@@ -129,6 +130,41 @@ def test_the_horizon_of_a_one_shot_search_is_fixed_once(data, tmp_path):
     assert [r.epoch for r in record.epochs] == [0, 1, 2, 3]
     assert all(isinstance(r, EpochRecord) and r.numbers for r in record.epochs)
     assert watch.decisions.count("search: horizon") == 1
+
+
+class Records(Watch):
+    """Keeps what is told of a supernet's epochs."""
+
+    def __init__(self, commits=math.inf):
+        super().__init__(commits)
+        self.told = []
+
+    def on_record(self, record, epochs, fresh):
+        self.told.append((record, epochs, fresh))
+
+
+def test_a_supernets_epochs_are_told_whole_and_again_when_taken_up(data, tmp_path):
+    first, second = Records(2), Records()
+    with pytest.raises(Killed):
+        run_strategy(ToyOneShot(horizon=4), data, tmp_path, trials=3, callbacks=[first])
+    record = run_strategy(ToyOneShot(horizon=4), data, tmp_path, trials=3, callbacks=[second])
+    assert [told[2] for told in first.told] == [True, True]
+    assert [told[2] for told in second.told] == [False, False, True, True]
+    assert tuple(told[0] for told in second.told) == record.epochs
+    assert {told[1] for told in second.told} == {4}
+    assert not any("not finite" in note for note in record.outcome.notes)
+
+
+def test_a_supernet_that_diverged_is_noted(data, tmp_path):
+    class Diverging(ToyOneShot):
+        def epoch(self, trainer, train, val):
+            record = super().epoch(trainer, train, val)
+            score = -math.inf if record.epoch > 1 else 0.5
+            return EpochRecord(record.epoch, (*record.numbers, ("score", score)))
+
+    record = run_strategy(Diverging(horizon=4), data, tmp_path, trials=3)
+    (note,) = [n for n in record.outcome.notes if "supernet" in n]
+    assert "not finite in 2 of 4 epochs, first in epoch 3" in note
 
 
 def test_a_supernet_has_time_where_backbones_took_it_all(data, tmp_path, monkeypatch):

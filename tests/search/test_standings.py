@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from polymix.genotype import Block
-from polymix.records import Interval, Role, Status
+from polymix.records import EpochRecord, Interval, Role, Status
 from polymix.search.driver import Outcome
 from polymix.search.leaderboard import leaderboard, metrics_json, trial_row
 from polymix.search.standings import Finalist, stand
@@ -126,7 +127,10 @@ def test_the_leaderboards_shape():
     metrics = metrics_json(outcome, "accuracy")
     rows = [trial_row(t, Role.SEARCH, "own") for t in [*probes, late]]
     rows += [trial_row(field[0].trials[0], Role.WINNER, "own")]
-    board = json.loads(json.dumps(leaderboard(metrics, rows, "accuracy"), allow_nan=False))
+    epochs = [EpochRecord(0, (("score", 0.5), ("loss", 0.7))), EpochRecord(1, (("loss", np.nan),))]
+    board = leaderboard(metrics, rows, "accuracy", epochs)
+    board = json.loads(json.dumps(board, allow_nan=False))
+    assert board["epochs"] == [{"epoch": 0, "score": 0.5, "loss": 0.7}, {"epoch": 1, "loss": None}]
     assert board["schema_version"] == 1
     assert board["metric"] == "accuracy"
     assert board["notes"] == ["a note"]
@@ -144,6 +148,6 @@ def test_the_leaderboards_shape():
     assert board["rows"][0]["genotype"]["kind"] == "mix"
     assert board["rows"][0]["seeds"] == 3
     assert leaderboard(None, [], "accuracy") == {
-        "schema_version": 1, "metric": "accuracy", "rows": []
+        "schema_version": 1, "metric": "accuracy", "rows": [], "epochs": []
     }  # fmt: skip
     assert str(MLP) == "mlp"

@@ -1,3 +1,5 @@
+from math import nan
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -163,6 +165,15 @@ def test_what_is_no_space():
         assert part in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "bad", [{"channels": 0}, {"length": 0}, {"dropout": 1.0}, {"dropout": -0.1}, {"dropout": nan}]
+)
+def test_a_space_whose_networks_cannot_be_is_refused_at_once(bad):
+    (told,) = (f"{name}={value}" for name, value in bad.items())
+    with pytest.raises(GenotypeError, match=rf"must hold, but got .*{told}"):
+        space((0,), (0,), **bad)
+
+
 def test_fixed_fusions_keep_the_pairs():
     assert set(FUSIONS) == {"sum", "concat-fc", "mha", "aoa"}
     for name, steps in FUSIONS.items():
@@ -189,10 +200,17 @@ def test_pairs_chosen_otherwise_keep_the_steps():
     assert mfas_pairs(TWO, [(0, 4), (2, 1)]) == [(0, 4), (2, 3)]
     with pytest.raises(GenotypeError, match=r"sound\[0\] is not among"):
         mfas_pairs(TWO, [(0, 0)])
+    for layers in ([], [(0, 4), (0, 4, 1)]):
+        with pytest.raises(GenotypeError, match=r"each of \['image', 'sound'\], but got \["):
+            mfas_pairs(TWO, layers)
     with pytest.raises(GenotypeError, match="2 Cells take as many pairs, but got 1"):
         with_pairs(TWO, [(0, 1)])
     with pytest.raises(GenotypeError, match="Cell 1 takes 2 different nodes of 0 to 4"):
         with_pairs(TWO, [(0, 6), (0, 1)])
+    with pytest.raises(GenotypeError) as caught:
+        with_pairs(TWO, [(0, 0), (0, 1)])
+    told = "Cell 1 takes 2 different nodes of 0 to 4, ascending, but got [0, 0]"
+    assert str(caught.value) == told
     one = space((0, 1)).sample(seeds.stream(0, "x"))
     with pytest.raises(GenotypeError, match="there are 1 modalities"):
         late_pairs(one)

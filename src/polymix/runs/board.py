@@ -17,10 +17,11 @@ def board_of(folder: RunFolder) -> dict[str, Any]:
         LedgerError: the run's ledger cannot be read.
     """
     config = RunConfig.of(folder)
-    rows = []
+    rows, epochs = [], []
     if config.ledger or folder.ledger_path.exists():
         with Ledger.open(config.ledger or folder.ledger_path, read_only=True) as ledger:
             rows = [trial_row(r.trial, r.role, r.origin) for r in ledger.rows()]
+            epochs = ledger.epochs("search")
     metrics = None if folder.metrics is None else dict(folder.metrics)
-    board = leaderboard(metrics, rows, config.metric)
+    board = leaderboard(metrics, rows, config.metric, epochs)
     return {**board, "status": folder.status, "run": str(folder.path)}

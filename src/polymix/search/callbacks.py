@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from polymix.records import Proposal, Role, Trial
+from polymix.records import EpochRecord, Proposal, Role, Trial
 
 
 class Callback:
@@ -30,6 +30,9 @@ class Callback:
 
     def on_epoch(self, epoch: int, epochs: int, value: float) -> None:
         """The trial finished an epoch, from 0, with this validation score."""
+
+    def on_record(self, record: EpochRecord, epochs: int, fresh: bool) -> None:
+        """A supernet finished an epoch; one that is not `fresh` was found in the ledger."""
 
     def on_trial_end(self, trial: Trial, role: Role, fresh: bool) -> None:
         """A trial ended; one that is not `fresh` was found in the ledger."""

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from polymix import seeds
 from polymix.data.batch import RowSource
 from polymix.errors import SearchError
-from polymix.records import Budget, Cost, Proposal, Role, Status, Trial
+from polymix.records import Budget, Cost, EpochRecord, Proposal, Role, Status, Trial
 from polymix.search.bench import Bench, Runner
 from polymix.search.callbacks import Callback
 from polymix.search.clock import Clock
@@ -286,6 +286,8 @@ class Driver:
             kept = self.ledger.load_checkpoint("search")
             assert kept is not None
             strategy.load_state(*kept)
+        for record in done:
+            self._told(record, horizon, fresh=False)
         for epoch in range(len(done), horizon):
             record = strategy.epoch(trainer, train, val)
             if record.epoch != epoch:
@@ -293,11 +295,23 @@ class Driver:
             tensors, meta = strategy.state()
             self.ledger.put_epoch("search", record, tensors, dict(meta))
             self.clock.tick()
-            for callback in self.callbacks:
-                callback.on_epoch(epoch, horizon, dict(record.numbers).get("score", math.nan))
-                callback.on_clock(self.clock.used, self.clock.remaining)
+            self._told(record, horizon, fresh=True)
         records = self.ledger.epochs("search")
+        lost = [r.epoch for r in records if not math.isfinite(dict(r.numbers).get("score", 0.0))]
+        if lost:
+            self.note(
+                f"the supernet's score was not finite in {len(lost)} of {horizon} epochs, first in "
+                f"epoch {lost[0] + 1}: what it chose may be no better than a guess; try a lower lr"
+            )
         return sum(dict(record.numbers).get("flops", 0.0) for record in records)
+
+    def _told(self, record: EpochRecord, horizon: int, *, fresh: bool) -> None:
+        for callback in self.callbacks:
+            callback.on_record(record, horizon, fresh)
+            if fresh:
+                score = dict(record.numbers).get("score", math.nan)
+                callback.on_epoch(record.epoch, horizon, score)
+                callback.on_clock(self.clock.used, self.clock.remaining)
 
     # The comparators.
 

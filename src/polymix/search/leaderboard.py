@@ -1,16 +1,18 @@
 """The leaderboard: what was tried, what won, and by how much, as plain data.
 
 {schema_version, metric, rows: [{rank, tied_with, genotype, role, score_val, ci, seeds,
-                                 params, flops, cpu_s, status, …}]}
+                                 params, flops, cpu_s, status, …}],
+ epochs: [{epoch, …}]}
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
-from polymix.records import Interval, Role, Trial
+from polymix.records import EpochRecord, Interval, Role, Trial
 from polymix.search.driver import Outcome
 from polymix.search.standings import Standing
 
@@ -105,10 +107,26 @@ def trial_row(trial: Trial, role: Role, origin: str) -> dict[str, Any]:
     }
 
 
+def _epoch_row(record: EpochRecord) -> dict[str, Any]:
+    """What a strategy says of an epoch, from 0; JSON has no number for what is not finite."""
+    numbers = {n: v if math.isfinite(v) else None for n, v in record.numbers}
+    return {"epoch": record.epoch, **numbers}
+
+
 def leaderboard(
-    metrics: dict[str, Any] | None, trials: Sequence[dict[str, Any]], metric: str
+    metrics: dict[str, Any] | None,
+    trials: Sequence[dict[str, Any]],
+    metric: str,
+    epochs: Sequence[EpochRecord] = (),
 ) -> dict[str, Any]:
-    """The whole board: finalists first, then the search's trials, best first in each stage."""
+    """The whole board: finalists first, then the search's trials, best first in each stage.
+
+    Args:
+        metrics: what `metrics_json` gave, once there is a model.
+        trials: a `trial_row` each.
+        metric: its name.
+        epochs: a supernet's.
+    """
     finalists = metrics["finalists"] if metrics else []
     keys = {t["key"] for f in finalists for t in f["trials"]}
     rest = [row for row in trials if row["key"] not in keys]
@@ -124,6 +142,7 @@ def leaderboard(
         "schema_version": SCHEMA_VERSION,
         "metric": metric,
         "rows": [*finalists, *rest],
+        "epochs": [_epoch_row(record) for record in epochs],
     }
     if metrics:
         board |= {

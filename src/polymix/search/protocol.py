@@ -61,7 +61,7 @@ class Strategy(BaseModel):
         summary: one line for its users.
     """
 
-    model_config = ConfigDict(extra="forbid", validate_default=True)
+    model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
 
     name: ClassVar[str]
     summary: ClassVar[str]

@@ -220,6 +220,11 @@ class BMNASSpace:
             problems.append(
                 f"operations are one at least, each once, but got {list(self.operations)}"
             )
+        if self.channels < 1 or self.length < 1 or not 0 <= self.dropout < 1:
+            problems.append(
+                "channels, length >= 1 and 0 <= dropout < 1 must hold, but got "
+                f"channels={self.channels}, length={self.length}, dropout={self.dropout}"
+            )
         if problems:
             raise GenotypeError(problems)
 

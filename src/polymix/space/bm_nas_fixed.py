@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from itertools import combinations, cycle, islice
 
 import numpy as np
+from pydantic import ValidationError
 
-from polymix.errors import GenotypeError, did_you_mean
+from polymix.errors import GenotypeError, describe, did_you_mean
 from polymix.space.bm_nas import BMNASGenotype, Cell, Inputs, Step
 
 FUSIONS: dict[str, tuple[Step, ...]] = {
@@ -61,8 +62,8 @@ def with_pairs(genotype: BMNASGenotype, pairs: Sequence[Inputs]) -> BMNASGenotyp
     fields = {**genotype.model_dump(), "cells": cells}
     try:
         return BMNASGenotype.model_validate(fields)
-    except ValueError as error:
-        raise GenotypeError(str(error)) from None
+    except ValidationError as error:
+        raise GenotypeError([describe(p) for p in error.errors()]) from None
 
 
 def random_pairs(genotype: BMNASGenotype, rng: np.random.Generator) -> list[Inputs]:
@@ -96,9 +97,15 @@ def mfas_pairs(genotype: BMNASGenotype, layers: Sequence[Sequence[int]]) -> list
         layers: of each of MFAS's fusion layers, the index of each backbone's feature.
 
     Raises:
-        GenotypeError: a feature that is no node here, or fewer modalities than a Cell takes nodes.
+        GenotypeError: no layer, one that has not an index of each backbone, a feature that is no
+            node here, or fewer modalities than a Cell takes nodes.
     """
     names = [name for name, _ in genotype.backbones]
+    if not layers or any(len(layer) != len(names) for layer in layers):
+        raise GenotypeError(
+            f"a layer, of one at least, has an index of each of {names}, "
+            f"but got {[list(layer) for layer in layers]}"
+        )
     nodes = {node: i for i, node in enumerate(genotype.nodes)}
     chosen = []
     for layer in layers:
