@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,8 @@ from polymix.nn.bm_nas_supernet import Supernet
 from polymix.records import Role, Status
 from polymix.search.bm_nas import BMNAS
 from polymix.search.bm_nas_bilevel import unrolled_gradients
+from polymix.search.bm_nas_training import STEPS
+from polymix.search.bm_nas_updates import AlongPaths
 from polymix.space.bm_nas import BMNASGenotype, BMNASSpace
 from polymix.store.ledger import Ledger
 from polymix.testing import run_strategy, toy_dataset
@@ -103,6 +107,21 @@ def test_entropy_falls_and_each_update_moves_its_own(lab):
     assert strategy.derive()[0].genotype == chosen[0]
     assert strategy._found[chosen[0]][0] == max(score for score, _ in strategy._found.values())
     assert numbers[-1]["score"] == strategy._found[net.derive()][0]
+
+
+def test_choices_take_their_steps_however_few_the_validation_rows(lab, monkeypatch):
+    data, trainer, (train, val) = lab
+    strategy = begin(BMNAS(backbones=MLPS, warmup=0.0, **TINY), data)
+    strategy.start(None, trainer)
+    real, rows = AlongPaths.choices, []
+
+    def choices(self, batch, other, *others):
+        rows.append(len(other.target))
+        return real(self, batch, other, *others)
+
+    monkeypatch.setattr(AlongPaths, "choices", choices)
+    strategy.epoch(trainer, train, replace(val, rows=val.rows[:5]))
+    assert rows == [5] * STEPS
 
 
 def test_choices_follow_what_is_best_along_paths_and_the_mixture_where_asked(lab):

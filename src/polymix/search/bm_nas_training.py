@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -29,13 +30,16 @@ from polymix.train.learner import SingleLearner
 from polymix.train.optimizer import make_optimizer, optimizer_tensors, restore_optimizer
 from polymix.train.validate import validate
 
+STEPS = 20
+"""Of the choices, an epoch at least: fewer leave them open where validation rows are few."""
+
 
 class Bilevel(OnCells):
     """Updates weights on training rows, and choices on validation rows; derives, and looks.
 
-    The two take turns within an epoch, so that each goes once through its rows. What is validated
-    are networks with the supernet's weights, without dropout: the supernet's own score says nothing
-    of one genotype.
+    The two take turns within an epoch, so that each goes once through its rows; where validation
+    rows are few, choices go through them several times. What is validated are networks with the
+    supernet's weights, without dropout: the supernet's own score says nothing of one genotype.
 
     Along paths more than the derived network is looked at: the `kept` best so far, and those that
     were the best of their batch most often. What a network scored last counts.
@@ -61,7 +65,7 @@ class Bilevel(OnCells):
     lowest_lr: float = Field(default=1e-6, gt=0)
     choice_lr: float = Field(default=0.01, gt=0)
     choice_decay: float = Field(default=1e-3, ge=0)
-    warmup: float = Field(default=0.4, ge=0, le=1)
+    warmup: float = Field(default=0.4, ge=0, lt=1)
     coldest: float = Field(default=0.1, gt=0, le=1)
     paths: int = Field(default=8, ge=2)
     kept: int = Field(default=4, ge=1)
@@ -105,7 +109,8 @@ class Bilevel(OnCells):
         looked = {g: self._look(g, trainer, val) for g in [genotype, *self._kept_ones(), *won]}
         self._found |= looked
         mixed = self.relaxed or self.second_order
-        compared = 1 + BACKWARD if mixed else self.paths + self.kept
+        again = max(1.0, STEPS / math.ceil(len(val) / self.batch_size))
+        compared = again * (1 + BACKWARD if mixed else self.paths + self.kept)
         steps = (1 + BACKWARD) * len(train) + (len(looked) + compared) * len(val)
         numbers = {
             "score": looked[genotype][0],
@@ -129,10 +134,10 @@ class Bilevel(OnCells):
     ) -> tuple[dict[str, float], list[BMNASGenotype]]:
         """One epoch of both updates: their mean losses, and the networks that won most often."""
         ours = math.ceil(len(train) / self.batch_size)
-        theirs = math.ceil(len(val) / self.batch_size)
+        theirs = max(STEPS, math.ceil(len(val) / self.batch_size))
         still = self._epoch < math.floor(self.warmup * self._epochs)
         kept = [] if still else self._kept_ones()
-        others = val.shuffled(self.batch_size, self._epoch)
+        others = self._again(val)
         weights, choices, taken = [], [], 0
         won: Counter[BMNASGenotype] = Counter()
         rng = seeds.stream(trainer.seed, "bm-nas hide", self._epoch)
@@ -155,6 +160,11 @@ class Bilevel(OnCells):
             "choice_loss": float(torch.stack(choices).mean()),
         }
         return found, [genotype for genotype, _ in won.most_common(self.kept)]
+
+    def _again(self, val: Feed) -> Iterator[Batch]:
+        """Validation rows, as often as asked for, each time in another order."""
+        for order in count(self._epoch, self._epochs):
+            yield from val.shuffled(self.batch_size, order)
 
     def _updates(self, trainer: FeedTrainer) -> Updates:
         if not (self.relaxed or self.second_order):
