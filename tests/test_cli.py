@@ -24,7 +24,8 @@ from cli_support import (
 )
 from polymix import Predictor
 from polymix.cli import run
-from polymix.console import ConsoleProgress, leaderboard_table, show_board
+from polymix.cli.board import leaderboard_table, show_board
+from polymix.console import ConsoleProgress
 from polymix.genotype import Block
 from polymix.records import EpochRecord
 from polymix.space.mfas import MFASGenotype

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polymix.errors import UsageError
-from polymix.units import parse_duration, show_duration
+from polymix.units import parse_duration, show_count, show_duration, show_score
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,13 @@ def test_what_is_shown_can_be_read_back(seconds):
     shown = show_duration(seconds)
     if shown != "0s":
         assert parse_duration(shown) == pytest.approx(seconds, abs=60 if "h" in shown else 1)
+
+
+def test_scores_and_counts():
+    assert [show_score(v) for v in (None, 0.5, -1.23456)] == ["-", "0.5000", "-1.2346"]
+    assert [show_count(n) for n in (0, 61_949, 999_499, 1_250_000)] == [
+        "0k",
+        "62k",
+        "999k",
+        "1.25M",
+    ]

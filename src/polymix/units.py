@@ -1,4 +1,4 @@
-"""Durations as people write them."""
+"""Durations, scores and counts as people write them."""
 
 from __future__ import annotations
 
@@ -41,3 +41,13 @@ def show_duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60}m {whole % 60:02d}s"
     return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
+
+
+def show_score(value: float | None) -> str:
+    """With four decimals; a dash where there is none."""
+    return "-" if value is None else f"{value:.4f}"
+
+
+def show_count(value: int) -> str:
+    """In thousands or millions: `62k`, `1.25M`."""
+    return f"{value / 1e6:.2f}M" if value >= 1_000_000 else f"{value / 1e3:.0f}k"

@@ -23,7 +23,7 @@ MostRows = Annotated[int, typer.Option(help="Rows that are drawn, at most.")]
 def leaderboard(directory: RunDir, as_json: AsJson = False) -> None:
     """What was tried, what won, and by how much."""
     with errors():
-        from polymix.console import show_board
+        from polymix.cli.board import show_board
         from polymix.predictor import Predictor
 
         board = Predictor.load(directory).leaderboard_json()
@@ -36,7 +36,7 @@ def leaderboard(directory: RunDir, as_json: AsJson = False) -> None:
 def evaluate(directory: RunDir, table: Table = None, as_json: AsJson = False) -> None:
     """Score the run's model on its test rows, which nothing else opens; or on TABLE."""
     with errors():
-        from polymix.console import show_evaluation
+        from polymix.cli.reports import show_evaluation
         from polymix.predictor import Predictor
 
         with watched() as progress:
@@ -86,7 +86,7 @@ def explain(
 ) -> None:
     """How much each modality matters, and whether fusion helped; on validation rows or TABLE."""
     with errors():
-        from polymix.console import show_explanation
+        from polymix.cli.reports import show_explanation
         from polymix.predictor import Predictor
 
         predictor = Predictor.load(directory)
@@ -103,7 +103,7 @@ def robustness(
 ) -> None:
     """How the score holds up as each modality gets noisier or is missing from more rows."""
     with errors():
-        from polymix.console import show_robustness
+        from polymix.cli.reports import show_robustness
         from polymix.predictor import Predictor
 
         predictor = Predictor.load(directory)
@@ -150,7 +150,7 @@ def linear_probe(
 ) -> None:
     """How good each encoder is that fused training left behind: frozen, with a linear head."""
     with errors():
-        from polymix.console import show_linear_probe
+        from polymix.cli.reports import show_linear_probe
         from polymix.predictor import Predictor
 
         predictor = Predictor.load(directory)

@@ -230,7 +230,7 @@ def _dry_run(request: Request, as_json: bool) -> None:
 
 
 def _finish(predictor: Predictor, as_json: bool) -> None:
-    from polymix.console import show_board
+    from polymix.cli.board import show_board
 
     board = predictor.leaderboard_json()
     if as_json:
