@@ -27,3 +27,22 @@ def tiny_dataset() -> Callable[..., object]:
     from polymix.testing.toy_data import toy_dataset
 
     return toy_dataset
+
+
+@pytest.fixture
+def workplace(tmp_path, tmp_path_factory, monkeypatch):
+    """An empty folder to work in, with the demo data in the cache, and one thread a run."""
+    from cli_support import shared_cache
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("POLYMIX_CACHE", str(shared_cache(tmp_path_factory)))
+    monkeypatch.setattr("polymix.runs.request.default_threads", lambda jobs: 1)
+    return tmp_path
+
+
+@pytest.fixture
+def finished(tmp_path_factory, workplace):
+    """A finished run."""
+    from cli_support import finished_run
+
+    return finished_run(tmp_path_factory, workplace / "done")

@@ -16,7 +16,6 @@ from rich.console import Console
 from cli_support import (
     OPTIONS,
     Canary,
-    finished_run,
     shared_cache,
     strict_json,
     synthetic,
@@ -45,11 +44,6 @@ def workplace(tmp_path, tmp_path_factory, monkeypatch):
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
     monkeypatch.setattr("polymix.runs.request.default_threads", lambda jobs: 1)
     return here
-
-
-@pytest.fixture
-def finished(tmp_path_factory, workplace):
-    return finished_run(tmp_path_factory, workplace / "done")
 
 
 @pytest.fixture

@@ -10,24 +10,13 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, r2_score
 
 import polymix
-from cli_support import LEARNS, TINY, StopAfter, finished_run, rows_of, shared_cache, synthetic
+from cli_support import LEARNS, TINY, StopAfter, rows_of, synthetic
 from polymix import PolymixError, Predictor
 from polymix.data.schema import Task
 from polymix.errors import RunFolderError, UsageError
 from polymix.search import MixMAS
 
-
-@pytest.fixture(autouse=True)
-def workplace(tmp_path, tmp_path_factory, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("POLYMIX_CACHE", str(shared_cache(tmp_path_factory)))
-    monkeypatch.setattr("polymix.runs.request.default_threads", lambda jobs: 1)
-    return tmp_path
-
-
-@pytest.fixture
-def finished(tmp_path_factory, workplace):
-    return finished_run(tmp_path_factory, workplace / "done")
+pytestmark = pytest.mark.usefixtures("workplace")
 
 
 TASKS = {

@@ -5,24 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cli_support import LEARNS, finished_run, rows_of, shared_cache, synthetic
+from cli_support import LEARNS, rows_of, synthetic
 from polymix import Predictor
 from polymix.data.schema import Task
 from polymix.datasets import open_dataset
 from polymix.errors import DataError, RunFolderError
 
-
-@pytest.fixture(autouse=True)
-def workplace(tmp_path, tmp_path_factory, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("POLYMIX_CACHE", str(shared_cache(tmp_path_factory)))
-    monkeypatch.setattr("polymix.runs.request.default_threads", lambda jobs: 1)
-    return tmp_path
-
-
-@pytest.fixture
-def finished(tmp_path_factory, workplace):
-    return finished_run(tmp_path_factory, workplace / "done")
+pytestmark = pytest.mark.usefixtures("workplace")
 
 
 @pytest.fixture(scope="module")
