@@ -107,10 +107,7 @@ class TrainedRun:
             progress: called as `progress(done, total, what)` while rows are read.
         """
         with RunFolder.open(self._path()) as folder:
-            served = self._served(folder)
-            scored = scored_rows(
-                folder, served.schema, data, progress, kept=self._dataset, most=rows
-            )
+            served, scored = self._scored(folder, data, rows, progress)
             return explain_run(folder, served, scored, progress)
 
     def robustness(
@@ -118,10 +115,7 @@ class TrainedRun:
     ) -> dict[str, Any]:
         """How the score holds up as modalities get noisier or fewer; arguments as in `explain`."""
         with RunFolder.open(self._path()) as folder:
-            served = self._served(folder)
-            scored = scored_rows(
-                folder, served.schema, data, progress, kept=self._dataset, most=rows
-            )
+            served, scored = self._scored(folder, data, rows, progress)
             return robustness_run(folder, served, scored, progress)
 
     def export_onnx(
@@ -225,6 +219,14 @@ class TrainedRun:
     def _said(self, probabilities: np.ndarray) -> np.ndarray:
         with RunFolder.open(self._path()) as folder:
             return said(served_target(folder), probabilities)
+
+    def _scored(
+        self, folder: RunFolder, data: Data | None, most: int, progress: Progress | None
+    ) -> tuple[Served, Rows]:
+        served = self._served(folder)
+        return served, scored_rows(
+            folder, served.schema, data, progress, kept=self._dataset, most=most
+        )
 
     def _served(self, folder: RunFolder) -> Served:
         return Served.of(folder, self._device())

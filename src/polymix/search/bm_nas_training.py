@@ -101,7 +101,7 @@ class Bilevel(OnCells):
         return self._epochs
 
     def epoch(self, trainer: FeedTrainer, train: Feed, val: Feed) -> EpochRecord:
-        """Weights and choices in turns, each once through its rows; then derive, and look."""
+        """Weights and choices in turns; then derive, and look."""
         epoch, net = self._epoch, self._net
         train, val = train.over(self._source), val.over(self._source)
         losses, won = self._alternate(trainer, train, val)
