@@ -31,13 +31,13 @@ from torch.nn import functional
 from common import report, task_of
 from polymix.data.batch import RowSource
 from polymix.datasets import open_dataset
-from polymix.nn.bm_nas import Standard
+from polymix.methods.bm_nas.bm_nas import BMNAS
+from polymix.methods.bm_nas.model import Standardize
 from polymix.nn.tokens import Tokens, flatten_grid
-from polymix.search.bm_nas import BMNAS
+from polymix.scoring.metrics import METRICS
 from polymix.store.ledger import Ledger
 from polymix.train.evaluate import Evaluator
-from polymix.train.feed import Feed, FeedTrainer
-from polymix.train.metrics import METRICS
+from polymix.train.supernet import RowLoader, SupernetTrainer
 
 VGG_19 = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
 """Channels and convolutions of each stage (Simonyan and Zisserman 2015, configuration E)."""
@@ -105,10 +105,10 @@ def main() -> None:
             warmup=0.0,
         )
         strategy.setup(task_of(evaluator, 0))
-        trainer = FeedTrainer(evaluator, 0)
+        trainer = SupernetTrainer(evaluator, 0)
         source = RowSource(dataset, evaluator.device)
-        train = Feed(source, dataset.split.train, 0)
-        val = Feed(source, dataset.split.val[: arguments.val], 0)
+        train = RowLoader(source, dataset.split.train, 0)
+        val = RowLoader(source, dataset.split.val[: arguments.val], 0)
         feature_pass = cpu(lambda: strategy.start(None, trainer))
         strategy.epoch(trainer, train, val)  # warms up
         banked = cpu(
@@ -135,7 +135,9 @@ def main() -> None:
         sys.exit(1)
 
 
-def rerun(strategy: BMNAS, trainer: FeedTrainer, train: Feed, steps: int, size: int) -> float:
+def rerun(
+    strategy: BMNAS, trainer: SupernetTrainer, train: RowLoader, steps: int, size: int
+) -> float:
     """CPU seconds a row of steps with the backbone, forward and backward."""
     vgg, net = VGG19(), strategy.supernet
     widths = image_widths(strategy)
@@ -174,7 +176,7 @@ def image_widths(strategy: BMNAS) -> list[int]:
     """Channels of the image's features, as the supernet reads them."""
     layers = strategy.supernet.standards["image"]
     assert isinstance(layers, nn.ModuleList)
-    return [len(layer.mean) for layer in layers if isinstance(layer, Standard)]
+    return [len(layer.mean) for layer in layers if isinstance(layer, Standardize)]
 
 
 if __name__ == "__main__":

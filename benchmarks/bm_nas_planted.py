@@ -19,12 +19,12 @@ from typing import Any
 from common import lab_on, last, report, task_of
 from polymix.data.batch import RowSource
 from polymix.data.dataset import Dataset
+from polymix.methods.bm_nas.bm_nas import BMNAS
+from polymix.methods.bm_nas.space import OPERATIONS, BMNASGenotype, BMNASSpace, Cell, Step
 from polymix.nn import catalog
 from polymix.records import Fidelity, Proposal, Recipe
-from polymix.search.bm_nas import BMNAS
-from polymix.space.bm_nas import OPERATIONS, BMNASGenotype, BMNASSpace, Cell, Step
 from polymix.testing import planted
-from polymix.train.feed import Feed, FeedTrainer
+from polymix.train.supernet import RowLoader, SupernetTrainer
 
 PROBLEMS: dict[str, tuple[Callable[[int, int], Dataset], dict[str, int]]] = {
     "gated": (planted.gated, {"length": 2}),
@@ -81,9 +81,11 @@ def run(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
                 scores = {str(g): last(t) for g, t in zip(genotypes, trials, strict=True)}
                 told["fixed"] = dict(sorted(scores.items(), key=lambda item: -item[1]))
             if arguments.search:
-                trainer = FeedTrainer(lab.evaluator, seed)
+                trainer = SupernetTrainer(lab.evaluator, seed)
                 source = RowSource(data, lab.evaluator.device)
-                train, val = (Feed(source, r, seed) for r in (data.split.train, data.split.val))
+                train, val = (
+                    RowLoader(source, r, seed) for r in (data.split.train, data.split.val)
+                )
                 for _ in range(strategy.start(None, trainer)):
                     strategy.epoch(trainer, train, val)
                 told["found"][seed] = str(strategy.chosen()[0])

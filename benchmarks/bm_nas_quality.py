@@ -24,12 +24,8 @@ from typing import Any
 from common import Lab, lab, last, mean_interval, on_test, parser, report, task_of
 from polymix import seeds
 from polymix.data.batch import RowSource
-from polymix.records import Fidelity, Proposal, Role
-from polymix.search.bm_nas import BMNAS
-from polymix.search.mfas import MFAS
-from polymix.search.protocol import AskTell, Strategy
-from polymix.space.bm_nas import BMNASGenotype
-from polymix.space.bm_nas_fixed import (
+from polymix.methods.bm_nas.bm_nas import BMNAS
+from polymix.methods.bm_nas.fixed import (
     FUSIONS,
     late_pairs,
     mfas_pairs,
@@ -37,8 +33,12 @@ from polymix.space.bm_nas_fixed import (
     with_fusion,
     with_pairs,
 )
-from polymix.space.mfas import MFASGenotype
-from polymix.train.feed import Feed, FeedTrainer
+from polymix.methods.bm_nas.space import BMNASGenotype
+from polymix.methods.mfas.mfas import MFAS
+from polymix.methods.mfas.space import MFASGenotype
+from polymix.records import Fidelity, Proposal, Role
+from polymix.search.protocol import AskTell, Strategy
+from polymix.train.supernet import RowLoader, SupernetTrainer
 
 
 def main() -> None:
@@ -72,7 +72,11 @@ def run(arguments: argparse.Namespace, bench: Lab) -> dict[str, Any]:
         random = bench.run([full(proposal, bench, g, "random") for g in drawn])
         ours, *chance = on_test(bench, [trials[0], *random], thawed=False)
         best = max(range(len(random)), key=lambda i: last(random[i]))
-        values = [*on_test(bench, trials, thawed=False), sum(chance) / len(chance), chance[best]]
+        values = [
+            *on_test(bench, trials, thawed=False),
+            sum(chance) / len(chance),
+            chance[best],
+        ]
         names = [*rivals, "random, the mean", "random, the best by validation"]
         for name, value in zip(names, values, strict=True):
             scores.setdefault(name, []).append(value)
@@ -135,9 +139,12 @@ def search(
     )
     set_up(bench, strategy, seed)
     ask_all(bench, strategy)
-    trainer = FeedTrainer(bench.evaluator, seed)
-    source, split = RowSource(bench.dataset, bench.evaluator.device), bench.dataset.split
-    train, val = Feed(source, split.train, seed), Feed(source, split.val, seed)
+    trainer = SupernetTrainer(bench.evaluator, seed)
+    source, split = (
+        RowSource(bench.dataset, bench.evaluator.device),
+        bench.dataset.split,
+    )
+    train, val = RowLoader(source, split.train, seed), RowLoader(source, split.val, seed)
     horizon = strategy.start(None, trainer)
     records = [dict(strategy.epoch(trainer, train, val).numbers) for _ in range(horizon)]
     print(f"seed {seed}: {strategy.chosen()[0]}", flush=True)
@@ -145,7 +152,11 @@ def search(
 
 
 def others(
-    bench: Lab, arguments: argparse.Namespace, strategy: BMNAS, genotype: BMNASGenotype, seed: int
+    bench: Lab,
+    arguments: argparse.Namespace,
+    strategy: BMNAS,
+    genotype: BMNASGenotype,
+    seed: int,
 ) -> dict[str, BMNASGenotype]:
     """What the found one is compared with, itself first."""
     rng = seeds.stream(seed, "rivals")

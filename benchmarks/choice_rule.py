@@ -35,11 +35,11 @@ from scipy import stats
 
 from common import report
 from polymix import Predictor
-from polymix.data.table_split import random_codes
 from polymix.records import Interval, Trial
+from polymix.scoring.intervals import Referee, spread
+from polymix.scoring.metrics import METRICS
 from polymix.store.ledger import Ledger
-from polymix.train.intervals import Referee, spread
-from polymix.train.metrics import METRICS
+from polymix.tables.split import random_codes
 from tables import NAMES, SKLEARN, write_mosi, write_sklearn
 
 Near = Callable[[Interval], bool]

@@ -20,16 +20,16 @@ import torch
 from polymix.data.batch import RowSource
 from polymix.data.dataset import Dataset
 from polymix.datasets import open_dataset
+from polymix.methods.mixmas.mixmas import MixMAS
 from polymix.records import Proposal, Role, Trial
-from polymix.search.bench import Bench, LocalRunner
+from polymix.scoring.intervals import Referee, spread
+from polymix.scoring.metrics import metric_for
 from polymix.search.callbacks import Callback
 from polymix.search.clock import Clock
-from polymix.search.mixmas import MixMAS
-from polymix.search.protocol import Task
+from polymix.search.protocol import SearchTask
+from polymix.search.trial_runner import LocalRunner, TrialRunner
 from polymix.store.ledger import Ledger
 from polymix.train.evaluate import Evaluator
-from polymix.train.intervals import Referee, spread
-from polymix.train.metrics import metric_for
 
 
 class Says(Callback):
@@ -51,7 +51,7 @@ class Lab:
     dataset: Dataset
     evaluator: Evaluator
     ledger: Ledger
-    bench: Bench
+    bench: TrialRunner
 
     def run(self, proposals: Sequence[Proposal]) -> list[Trial]:
         """The proposals' trials."""
@@ -64,9 +64,9 @@ class Lab:
         return trials
 
 
-def task_of(evaluator: Evaluator, seed: int) -> Task:
+def task_of(evaluator: Evaluator, seed: int) -> SearchTask:
     """What a strategy is told, without a budget."""
-    return Task(
+    return SearchTask(
         schema=evaluator.dataset.schema,
         rows=len(evaluator.dataset.split.train),
         seed=seed,
@@ -122,7 +122,7 @@ def lab_on(dataset: Dataset, ledger_path: Path | None) -> Iterator[Lab]:
             evaluator = Evaluator(dataset, metric, ledger, Path(scratch) / "bank")
             clock = Clock(ledger, None)
             runner = LocalRunner(evaluator)
-            bench = Bench(evaluator, runner, ledger, clock, [Says()], lambda _: 0.0)
+            bench = TrialRunner(evaluator, runner, ledger, clock, [Says()], lambda _: 0.0)
             yield Lab(dataset, evaluator, ledger, bench)
 
 

@@ -21,13 +21,13 @@ from torch.utils.data import Dataset as TorchDataset
 from polymix.data.batch import RowSource
 from polymix.data.dataset import Dataset
 from polymix.genotype import Block
+from polymix.methods.m2_mixer.m2_mixer import genotype_on
 from polymix.nn.build import build_seeded
 from polymix.records import Fidelity, Recipe
-from polymix.search.m2_mixer import genotype_on
+from polymix.scoring.metrics import METRICS
 from polymix.space.mix import MixGenotype
 from polymix.train.learner import SingleLearner
 from polymix.train.loop import Job, Trainer
-from polymix.train.metrics import METRICS
 from polymix.train.objective import Objective
 
 from common import report  # isort: skip

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from polymix.search.mixmas import MixMAS
+from polymix.methods.mixmas.mixmas import MixMAS
 
 from common import lab, last, parser, report, stages  # isort: skip
 

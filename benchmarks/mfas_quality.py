@@ -27,9 +27,9 @@ from scipy.stats import spearmanr
 
 from polymix import seeds
 from polymix.data.split import Split
+from polymix.methods.mfas.mfas import MFAS
 from polymix.records import Fidelity, Interval, Proposal, Role, Trial
-from polymix.search.mfas import MFAS
-from polymix.search.protocol import Task
+from polymix.search.protocol import SearchTask
 
 from common import Lab, lab, last, mean_interval, on_test, parser, report  # isort: skip
 
@@ -40,7 +40,7 @@ def begun(bench: Lab, seed: int, options: dict[str, Any]) -> MFAS:
     """A strategy that has its backbones."""
     strategy = MFAS(**options)
     strategy.setup(
-        Task(
+        SearchTask(
             schema=bench.dataset.schema,
             rows=len(bench.dataset.split.train),
             seed=seed,

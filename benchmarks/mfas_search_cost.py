@@ -39,15 +39,15 @@ from polymix.data.schema import Kind, Modality, Schema, Target, Task
 from polymix.data.split import TRAIN, VAL
 from polymix.datasets import open_dataset
 from polymix.genotype import Block
+from polymix.methods.mfas.mfas import MFAS
+from polymix.methods.mfas.space import MFASGenotype, MFASSpace
 from polymix.nn.build import build_seeded
 from polymix.records import Fidelity, Proposal, Recipe
-from polymix.search.mfas import MFAS
-from polymix.space.mfas import MFASGenotype, MFASSpace
+from polymix.scoring.metrics import METRICS
 from polymix.space.mix import MixGenotype
 from polymix.store.ledger import Ledger
 from polymix.train.evaluate import Evaluator
 from polymix.train.learner import SingleLearner
-from polymix.train.metrics import METRICS
 from polymix.train.objective import Objective
 from polymix.train.optimizer import make_optimizer, step
 

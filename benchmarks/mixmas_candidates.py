@@ -12,8 +12,8 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any
 
+from polymix.methods.mixmas.mixmas import MixMAS
 from polymix.records import Trial
-from polymix.search.mixmas import MixMAS
 from polymix.space.mix import MixGenotype
 
 from common import lab, last, mean_interval, parser, report, stages  # isort: skip

@@ -20,15 +20,15 @@ import torch
 
 from polymix.data.batch import RowSource
 from polymix.datasets import open_dataset
+from polymix.methods.mro.model import MROModel, part_flops
+from polymix.methods.mro.mro import MRO
+from polymix.methods.mro.scores import full_pass, score_masks
+from polymix.methods.mro.space import MROGenotype, MROSpace
 from polymix.nn.build import build
 from polymix.nn.model import load_matching
-from polymix.nn.mro import MROModel, part_flops
 from polymix.records import Fidelity, Proposal, Recipe
-from polymix.search.mro import MRO
-from polymix.search.mro_scores import full_pass, score_masks
-from polymix.space.mro import MROGenotype, MROSpace
-from polymix.train.feed import Feed, FeedTrainer
 from polymix.train.learner import SingleLearner
+from polymix.train.supernet import RowLoader, SupernetTrainer
 from polymix.train.validate import validate
 
 from common import Lab, lab_on, report, task_of  # isort: skip
@@ -69,10 +69,10 @@ def run(arguments: argparse.Namespace, lab: Lab) -> dict[str, Any]:
             )
         ]
     )
-    model, trainer = evaluator.trained(trial), FeedTrainer(evaluator, 0)
+    model, trainer = evaluator.trained(trial), SupernetTrainer(evaluator, 0)
     assert isinstance(model, MROModel)
     source = RowSource(dataset, evaluator.device)
-    feed, masks = Feed(source, rows, 0), space.masks()
+    feed, masks = RowLoader(source, rows, 0), space.masks()
     parts = part_flops(model, dataset.schema)
     flops = [parts.of(space.paths, mask) for mask in masks.tolist()]
 

@@ -30,22 +30,22 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from polymix import seeds
+from polymix.comparators.embracenet import model as embrace
+from polymix.comparators.embracenet.genotype import EmbraceGenotype
 from polymix.data.batch import RowSource
 from polymix.data.dataset import Dataset
 from polymix.datasets import open_dataset
 from polymix.genotype import Block, Genotype, parse_genotype
-from polymix.nn import embrace
+from polymix.methods.mro.mro import MRO
+from polymix.methods.mro.scores import MaskScores
+from polymix.methods.mro.space import MROGenotype, MROSpace
 from polymix.nn.build import versions
 from polymix.records import Fidelity, Interval, Proposal, Recipe, Trial
 from polymix.runs.inference import predict_dataset
-from polymix.search.mro import MRO
-from polymix.search.mro_scores import MaskScores
-from polymix.space.embrace import EmbraceGenotype
+from polymix.scoring.intervals import Referee
+from polymix.scoring.metrics import METRICS
 from polymix.space.mix import MixGenotype
-from polymix.space.mro import MROGenotype, MROSpace
-from polymix.train.feed import Feed, FeedTrainer
-from polymix.train.intervals import Referee
-from polymix.train.metrics import METRICS
+from polymix.train.supernet import RowLoader, SupernetTrainer
 
 from common import Lab, lab_on, mean_interval, report, task_of  # isort: skip
 
@@ -176,11 +176,16 @@ def searched(
     )
     strategy.setup(task_of(bench.evaluator, seed))
     (full,) = [proposal.genotype for proposal in strategy.derive()]
-    asked = [strategy.model_dump(mode="json"), seed, versions(full), bench.dataset.fingerprint]
+    asked = [
+        strategy.model_dump(mode="json"),
+        seed,
+        versions(full),
+        bench.dataset.fingerprint,
+    ]
     name = "search " + hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:32]
     kept = bench.ledger.decision(name)
     if kept is None:
-        kept = bench.ledger.decide(name, search(bench, strategy, seed))
+        kept = bench.ledger.record_decision(name, search(bench, strategy, seed))
     genotype = parse_genotype(kept["genotype"])
     assert isinstance(genotype, MROGenotype)
     print(f"{options or 'MRO'} seed {seed}: {genotype}", flush=True)
@@ -193,9 +198,11 @@ def searched(
 
 def search(bench: Lab, strategy: MRO, seed: int) -> dict[str, Any]:
     """One search, as the ledger keeps it."""
-    dataset, trainer = bench.dataset, FeedTrainer(bench.evaluator, seed)
+    dataset, trainer = bench.dataset, SupernetTrainer(bench.evaluator, seed)
     source = RowSource(dataset, bench.evaluator.device)
-    train, val = (Feed(source, rows, seed) for rows in (dataset.split.train, dataset.split.val))
+    train, val = (
+        RowLoader(source, rows, seed) for rows in (dataset.split.train, dataset.split.val)
+    )
     for _ in range(strategy.start(None, trainer)):
         record = strategy.epoch(trainer, train, val)
     scores = strategy.scores

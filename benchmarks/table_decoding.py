@@ -83,7 +83,7 @@ def start(table: Path) -> dict[str, Any]:
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     began = time.perf_counter()
-    from polymix.datasets.table import TableOptions, open_table_dataset
+    from polymix.datasets.own_table import TableOptions, open_table_dataset
 
     dataset = open_table_dataset(table, TableOptions(target="label"))
     seconds = time.perf_counter() - began

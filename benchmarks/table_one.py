@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from polymix.methods.m2_mixer.m2_mixer import genotype_on
 from polymix.records import Fidelity, Proposal, Recipe
-from polymix.search.m2_mixer import genotype_on
 
 from common import lab, last, mean_interval, parser, report  # isort: skip
 

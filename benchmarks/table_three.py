@@ -11,9 +11,9 @@ its interval over seeds. The paper predicts it positive.
 
 from __future__ import annotations
 
+from polymix.methods.m2_mixer.m2_mixer import encoders_on, genotype_on
 from polymix.records import Fidelity, Proposal, Recipe
 from polymix.runs.linear_probe import frozen_proposals
-from polymix.search.m2_mixer import encoders_on, genotype_on
 from polymix.space.mix import Loss, MixGenotype
 
 from common import lab, last, mean_interval, parser, report  # isort: skip

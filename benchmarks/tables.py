@@ -33,18 +33,18 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from common import report
 from polymix import Predictor
 from polymix.cli import run
-from polymix.data.table_split import group_codes, random_codes
-from polymix.datasets.avmnist import VARIANCE, AvMnist, waves
-from polymix.datasets.avmnist_plan import make_plan
-from polymix.datasets.avmnist_raw import locate
-from polymix.datasets.avmnist_sources import read_sources
+from polymix.datasets.avmnist.builder import VARIANCE, AvMnist, waves
+from polymix.datasets.avmnist.pca import LeadingComponents
+from polymix.datasets.avmnist.plan import make_plan
+from polymix.datasets.avmnist.raw import locate
+from polymix.datasets.avmnist.sources import read_sources
 from polymix.datasets.builder import silent
-from polymix.datasets.mosi_files import TRANSCRIPTS, read_utterances
-from polymix.datasets.pca import LeadingComponents
-from polymix.datasets.spectrogram import RATE
+from polymix.datasets.digits.spectrogram import RATE
+from polymix.datasets.mosi.files import TRANSCRIPTS, read_utterances
+from polymix.scoring.intervals import Referee
+from polymix.scoring.metrics import METRICS, Metric
 from polymix.store.files import write_atomic
-from polymix.train.intervals import Referee
-from polymix.train.metrics import METRICS, Metric
+from polymix.tables.split import group_codes, random_codes
 
 SKLEARN = {
     "breast_cancer": sets.load_breast_cancer,

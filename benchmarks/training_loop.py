@@ -24,12 +24,12 @@ from polymix.data.batch import RowSource
 from polymix.data.dataset import Dataset
 from polymix.data.schema import Kind, Modality, Schema, Target, Task
 from polymix.data.split import TRAIN, VAL
+from polymix.methods.m2_mixer.m2_mixer import genotype_on
 from polymix.nn.build import build_seeded
 from polymix.records import Fidelity, Recipe
-from polymix.search.m2_mixer import genotype_on
+from polymix.scoring.metrics import METRICS
 from polymix.train.learner import SingleLearner
 from polymix.train.loop import Job, Trainer
-from polymix.train.metrics import METRICS
 from polymix.train.objective import Objective
 
 ROWS, VAL_ROWS, EPOCHS, BATCH, CLASSES = 1000, 1000, 10, 64, 10

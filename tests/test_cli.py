@@ -26,8 +26,8 @@ from polymix.cli import run
 from polymix.cli.board import leaderboard_table, show_board
 from polymix.console import ConsoleProgress
 from polymix.genotype import Block
+from polymix.methods.mfas.space import MFASGenotype
 from polymix.records import EpochRecord
-from polymix.space.mfas import MFASGenotype
 
 MAIN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); " + (
     "from polymix.cli import main; main()"
@@ -245,7 +245,7 @@ class TestFoldersThatAreNoRun:
 @pytest.mark.parametrize("command", ["resume", "evaluate"])
 def test_a_folder_of_other_data(command, finished, fails, monkeypatch, workplace):
     path = unfinished_run(workplace / "part", 1) if command == "resume" else finished
-    monkeypatch.setattr("polymix.runs.own_data.open_dataset", lambda *a, **k: synthetic())
+    monkeypatch.setattr("polymix.runs.run_data.open_dataset", lambda *a, **k: synthetic())
     line = "\n".join(fails(command, path))
     assert "training rows" in line or "belongs to other data" in line
 

@@ -14,7 +14,7 @@ from cli_support import LEARNS, TINY, StopAfter, rows_of, synthetic
 from polymix import PolymixError, Predictor
 from polymix.data.schema import Task
 from polymix.errors import RunFolderError, UsageError
-from polymix.search import MixMAS
+from polymix.methods.mixmas.mixmas import MixMAS
 
 pytestmark = pytest.mark.usefixtures("workplace")
 

@@ -9,11 +9,11 @@ import pytest
 
 from polymix.data.dataset import Dataset
 from polymix.errors import DataError, UsageError
+from polymix.methods.m2_mixer.m2_mixer import M2Mixer
+from polymix.methods.mixmas.mixmas import MixMAS
 from polymix.predictor import Predictor
 from polymix.records import Role
 from polymix.search.callbacks import Callback
-from polymix.search.m2_mixer import M2Mixer
-from polymix.search.mixmas import MixMAS
 from polymix.testing import toy_dataset
 
 QUICK = {"encoders": ["mlp"], "networks": ["none"], "fusions": ["concat"], "epochs": 1,

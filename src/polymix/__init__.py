@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from polymix.errors import PolymixError
+from polymix.version import __version__
 
 if TYPE_CHECKING:
     from polymix.predictor import Predictor
 
-__version__ = "0.1.0"
 __all__ = ["PolymixError", "Predictor", "__version__"]
 
 

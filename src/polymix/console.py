@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
-from polymix.data.table_report import lines_of
 from polymix.records import EpochRecord, Proposal, Role, Status, Trial
 from polymix.search.callbacks import Callback
+from polymix.tables.report import lines_of
 from polymix.units import show_duration
 
 STYLES = {Status.DONE: "", Status.FAILED: "red", Status.SKIPPED: "yellow", Status.STOPPED: "yellow"}

@@ -11,14 +11,14 @@ from sklearn.utils import Tags, TargetTags
 
 from polymix.data.dataset import Dataset
 from polymix.datasets import Progress
-from polymix.datasets.table import report_of
+from polymix.datasets.own_table import report_of
 from polymix.errors import RunFolderError, UsageError, did_you_mean
-from polymix.runs.own_data import Data, open_own
+from polymix.runs.config import RunConfig
 from polymix.runs.request import Request
+from polymix.runs.run_data import Data, open_own
 from polymix.runs.session import Session, default_device
 from polymix.runs.trained import TrainedRun
 from polymix.search.callbacks import Callback
-from polymix.search.config import RunConfig
 from polymix.search.driver import Compare
 from polymix.search.protocol import Strategy
 from polymix.store.run_folder import RunFolder

@@ -16,7 +16,7 @@ import numpy as np
 from polymix.errors import UsageError
 from polymix.genotype import Genotype
 
-ERRORS = 1.959963984540054
+TIE_Z = 1.959963984540054
 """Standard errors on either side of an estimate in its 95% interval."""
 
 Schedule = Literal["constant", "cosine", "plateau"]
@@ -270,7 +270,7 @@ class Interval:
 
     def near(self, errors: float = 1.0) -> bool:
         """Whether zero lies within so many standard errors: as a difference, it may be none."""
-        return abs(self.value) * ERRORS <= errors * (self.high - self.low) / 2
+        return abs(self.value) * TIE_Z <= errors * (self.high - self.low) / 2
 
     def within(self, least: float, most: float) -> Interval:
         """The interval as far as it lies between bounds; the estimate is left as it is."""

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from polymix.datasets.mmimdb import GENRES
+from polymix.datasets.mmimdb.builder import GENRES
 
 WORDS = ["a", "detective", "falls", "in", "love", "with", "the", "wrong", "monster", "at", "war"]
 

@@ -17,8 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from polymix.cli import run
-from polymix.datasets import avmnist_files, download
-from polymix.datasets.avmnist_files import (
+from polymix.datasets import download
+from polymix.datasets.avmnist import fetch as avmnist_files
+from polymix.datasets.avmnist.fetch import (
     FSDD,
     MNIST_SHA256,
     check_noise,
@@ -26,7 +27,7 @@ from polymix.datasets.avmnist_files import (
     fetch_avmnist,
     unpack_noise,
 )
-from polymix.datasets.avmnist_raw import locate
+from polymix.datasets.avmnist.raw import locate
 from polymix.datasets.fetch import RemoteFile, fetch_files
 from polymix.errors import DataError, MissingExtraError, PolymixError
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from polymix.data.schema import Kind
 from polymix.datasets import open_dataset
-from polymix.datasets.meld import CLASSES, Meld
-from polymix.datasets.meld_files import TABLES, read_tables
+from polymix.datasets.meld.builder import CLASSES, Meld
+from polymix.datasets.meld.files import TABLES, read_tables
 from polymix.errors import DataError, UsageError
 
 from .papers import HEADINGS, MOODS, write_meld

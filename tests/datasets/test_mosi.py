@@ -11,8 +11,8 @@ from polymix.data.batch import RowSource
 from polymix.data.schema import Task
 from polymix.data.split import TEST, VAL
 from polymix.datasets import open_dataset
-from polymix.datasets.mosi import Mosi, neighbours
-from polymix.datasets.mosi_files import CALLED, FILES, WIDTHS
+from polymix.datasets.mosi.builder import Mosi, neighbours
+from polymix.datasets.mosi.files import CALLED, FILES, WIDTHS
 from polymix.errors import DataError, UsageError
 
 VIDEOS = {"a_b": 12, "c": 3, "d": 1, "e": 4, "f": 5}  # e and f are test videos

@@ -35,7 +35,7 @@ def searched(name: str, raw: Path, folder: Path, *settings: str) -> dict[str, An
 @pytest.fixture(autouse=True)
 def _few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """Intervals are others' business, and most of the time."""
-    monkeypatch.setattr("polymix.train.intervals.DRAWS", 20)
+    monkeypatch.setattr("polymix.scoring.intervals.DRAWS", 20)
 
 
 CASES = {

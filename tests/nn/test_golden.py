@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from polymix.nn.mlp_mixer import MLPMixer
+from polymix.nn.mixers.mlp_mixer import MLPMixer
 from polymix.testing import GoldenOutputs, golden_outputs, write_golden
 from polymix.testing.golden import differences
 

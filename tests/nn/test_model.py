@@ -8,11 +8,11 @@ from polymix.errors import GenotypeError
 from polymix.genotype import Block, Genotype
 from polymix.nn import catalog
 from polymix.nn.build import build, build_seeded, stack_key, versions
-from polymix.nn.conv import ConvEncoder
 from polymix.nn.encoder import Encoder
-from polymix.nn.mlp import MLPEncoder, PooledNetwork
-from polymix.nn.mlp_mixer import MLPMixer
-from polymix.nn.ramlp import RaMLP
+from polymix.nn.encoders.conv import ConvEncoder
+from polymix.nn.encoders.mlp import MLPEncoder, PooledNetwork
+from polymix.nn.encoders.ramlp import RaMLP
+from polymix.nn.mixers.mlp_mixer import MLPMixer
 from polymix.space.mix import Loss, MixGenotype, MixSpace
 from polymix.testing import EXAMPLES
 
@@ -141,7 +141,7 @@ class TestAbsence:
         assert model.absent["image"][0].token.grad.abs().max() > 0
         assert model.absent["text"][0].token.grad.abs().max() == 0
         before = model.absent["image"][0].token.detach().clone()
-        model.settle({n: [torch.ones(len(t[0].token))] for n, t in model.absent.items()})
+        model.set_absent_tokens({n: [torch.ones(len(t[0].token))] for n, t in model.absent.items()})
         assert torch.equal(model.absent["image"][0].token, before)
 
     def test_another_s_token_is_settled(self):
@@ -151,7 +151,7 @@ class TestAbsence:
         assert "absent.image.0.token" in model.state_dict()
         rows, ones = rows_of(schema, 2), torch.tensor([[False, True]] * 2)
         before = model(rows, ones).fused
-        model.settle({n: [torch.ones(len(t[0].token))] for n, t in model.absent.items()})
+        model.set_absent_tokens({n: [torch.ones(len(t[0].token))] for n, t in model.absent.items()})
         assert torch.equal(model.absent["image"][0].token, torch.ones(6).double())
         assert not torch.allclose(before, model(rows, ones).fused)
         assert torch.equal(model(rows).fused, model(rows).fused)

@@ -13,9 +13,9 @@ from polymix.data.dataset import Dataset
 from polymix.data.schema import Kind, Modality, Schema, Target, Task
 from polymix.genotype import Genotype
 from polymix.nn.build import build_seeded
+from polymix.runs.config import RunConfig, SourceConfig
 from polymix.runs.inference import Served
 from polymix.runs.session import describe_run
-from polymix.search.config import RunConfig, SourceConfig
 from polymix.store.run_folder import RunFolder
 
 CPU = torch.device("cpu")

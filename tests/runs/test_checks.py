@@ -7,19 +7,19 @@ import math
 import pytest
 
 from polymix.errors import UsageError
-from polymix.runs.checks import MOST_SEED, check_numbers, device_of, seconds_of, strategy_of
-from polymix.search import MixMAS
+from polymix.methods.mixmas.mixmas import MixMAS
+from polymix.runs.checks import MAX_SEED, check_numbers, device_of, seconds_of, strategy_of
 
 
 def test_numbers():
-    check_numbers(rows=None, trials=None, jobs=1, seed=MOST_SEED)
+    check_numbers(rows=None, trials=None, jobs=1, seed=MAX_SEED)
     with pytest.raises(UsageError) as error:
         check_numbers(rows=0, trials=0, jobs=0, seed=-1)
     assert [problem.split()[0] for problem in error.value.problems] == [
         "--rows", "--trials", "--jobs", "--seed",
     ]  # fmt: skip
-    with pytest.raises(UsageError, match=f"seed <= {MOST_SEED} must hold"):
-        check_numbers(rows=None, trials=None, jobs=1, seed=MOST_SEED + 1)
+    with pytest.raises(UsageError, match=f"seed <= {MAX_SEED} must hold"):
+        check_numbers(rows=None, trials=None, jobs=1, seed=MAX_SEED + 1)
 
 
 @pytest.mark.parametrize(("asked", "seconds"), [(None, None), ("10m", 600), (90, 90)])

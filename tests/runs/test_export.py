@@ -10,12 +10,12 @@ import pytest
 from polymix.data.schema import Task
 from polymix.errors import MissingExtraError, SearchError, UsageError
 from polymix.genotype import Block
+from polymix.methods.mfas.space import MFASGenotype
+from polymix.methods.mro.space import MROGenotype
 from polymix.nn import catalog
 from polymix.runs.export import OUTPUT, TOLERANCE, export_onnx, run_graph
-from polymix.runs.given import Rows
-from polymix.space.mfas import MFASGenotype
+from polymix.runs.rows import GivenRows
 from polymix.space.mix import MixGenotype
-from polymix.space.mro import MROGenotype
 
 from .common import MODALITIES, dataset, served
 
@@ -83,7 +83,7 @@ QUICK = ("plain", "mfas", "mro")
 def test_the_graph_predicts_what_the_model_predicts(name, tmp_path):
     genotype = GENOTYPES[name]
     data = dataset(*[n for n in MODALITIES if n in names_of(genotype)])
-    every = Rows(data, np.arange(len(data)), "given", len(data))
+    every = GivenRows(data, np.arange(len(data)), "given", len(data))
     model = served(genotype, data)
     found = export_onnx(model, tmp_path / "m.onnx", every)
     assert found["largest_difference"] <= TOLERANCE
@@ -111,7 +111,7 @@ def test_a_missing_photo_is_not_a_black_one(task, tmp_path):
     np.nan_to_num(data.arrays["columns"], copy=False)
     data.present[:] = True
     model = served(genotype, data)
-    export_onnx(model, tmp_path / "m.onnx", Rows(data, np.arange(24), "given", 24))
+    export_onnx(model, tmp_path / "m.onnx", GivenRows(data, np.arange(24), "given", 24))
     session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"))
     here = {"photo": np.ones(24, bool), "columns": np.ones(24, bool)}
     black = run_graph(session, data.arrays, here)
@@ -128,7 +128,7 @@ class TestRefusals:
     @pytest.fixture
     def rows(self):
         data = dataset("photo", "columns")
-        return Rows(data, np.arange(len(data)), "given", len(data))
+        return GivenRows(data, np.arange(len(data)), "given", len(data))
 
     def test_a_graph_that_says_something_else_is_not_kept(self, model, rows, tmp_path, monkeypatch):
         monkeypatch.setattr("polymix.runs.export.run_graph", lambda *a: np.ones((24, 3)))
@@ -140,7 +140,7 @@ class TestRefusals:
 
     def test_what_has_no_counterpart_is_told(self, model, rows, tmp_path, monkeypatch):
         monkeypatch.setattr(
-            "polymix.nn.mlp.MLPEncoder.features", lambda self, x: [][int(x.sum().item())]
+            "polymix.nn.encoders.mlp.MLPEncoder.features", lambda self, x: [][int(x.sum().item())]
         )
         with pytest.raises(SearchError, match="cannot be exported to ONNX"):
             export_onnx(model, tmp_path / "m.onnx", rows)

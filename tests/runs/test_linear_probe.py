@@ -55,8 +55,8 @@ def test_asking_again_trains_nothing(run):
 def test_the_encoder_stays_as_it_is_and_the_head_is_trained(run):
     path, data = run
     with RunFolder.open(path, write=True) as folder, Ledger.open(folder.ledger_path) as ledger:
+        from polymix.scoring.metrics import METRICS
         from polymix.train.evaluate import Evaluator
-        from polymix.train.metrics import METRICS
 
         fused = next(
             r.trial for r in ledger.rows() if r.role is Role.WINNER and r.trial.weights is not None

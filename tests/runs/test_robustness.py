@@ -7,8 +7,8 @@ import pytest
 
 from polymix import Predictor, seeds
 from polymix.genotype import Block
-from polymix.runs.given import Rows
 from polymix.runs.robustness import Case, cases, deviations, dropped, noisy, predict_worse
+from polymix.runs.rows import GivenRows
 from polymix.space.mix import MixGenotype
 
 from .common import MODALITIES, dataset, run_folder, served, without
@@ -22,7 +22,7 @@ GENOTYPE = MixGenotype(
 
 
 def rows_of(data):
-    return Rows(data, np.arange(len(data)), "given", len(data))
+    return GivenRows(data, np.arange(len(data)), "given", len(data))
 
 
 def test_a_larger_share_takes_more_of_the_same_rows():

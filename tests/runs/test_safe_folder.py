@@ -19,7 +19,7 @@ from polymix.errors import RunFolderError
 from polymix.genotype import Block
 from polymix.runs.explain import keep_only
 from polymix.space.mix import MixGenotype
-from polymix.store import sealed as seals
+from polymix.store import integrity as seals
 from polymix.store.files import sha256, to_json
 from polymix.store.ledger import Ledger
 

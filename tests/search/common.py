@@ -10,10 +10,10 @@ import numpy as np
 
 from polymix.genotype import Block
 from polymix.records import Cost, Fidelity, Interval, Proposal, Score, Status, Trial
-from polymix.search.protocol import Task
+from polymix.scoring.intervals import Referee
+from polymix.scoring.metrics import METRICS
+from polymix.search.protocol import SearchTask
 from polymix.space.mix import MixGenotype
-from polymix.train.intervals import Referee
-from polymix.train.metrics import METRICS
 
 ROWS = 400
 TARGETS = np.zeros(ROWS, np.int64)
@@ -40,7 +40,7 @@ def referee() -> Referee:
     return Referee(METRICS["accuracy"], TARGETS)
 
 
-def task(schema: Any, **changes: Any) -> Task:
+def task(schema: Any, **changes: Any) -> SearchTask:
     def difference(ours: Any, theirs: Any) -> Interval:
         return referee().difference(ours, theirs)
 
@@ -49,7 +49,7 @@ def task(schema: Any, **changes: Any) -> Task:
         "trials": None, "cost": lambda genotype, recipe: Cost(1, 1), "difference": difference,
         "predict": lambda proposal: 0.0,
     }  # fmt: skip
-    return Task(**{**fields, **changes})
+    return SearchTask(**{**fields, **changes})
 
 
 def proposal(name: str = "series", block: Block = MLP, seed: int = 0, **changes: Any) -> Proposal:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from polymix.data.batch import RowSource
 from polymix.data.dataset import Dataset
-from polymix.search.bm_nas import BMNAS
+from polymix.methods.bm_nas.bm_nas import BMNAS
+from polymix.scoring.metrics import metric_for
 from polymix.store.ledger import Ledger
 from polymix.train.evaluate import Evaluator
-from polymix.train.feed import Feed, FeedTrainer
-from polymix.train.metrics import metric_for
+from polymix.train.supernet import RowLoader, SupernetTrainer
 
 from .common import task
 
@@ -25,9 +25,9 @@ def search(make: Callable[[int, int], Dataset], seed: int, rows: int, **options)
     with tempfile.TemporaryDirectory() as folder, Ledger.open(Path(folder) / "l.sqlite") as ledger:
         metric = metric_for(data.schema.target.task)
         evaluator = Evaluator(data, metric, ledger, Path(folder) / "bank")
-        trainer = FeedTrainer(evaluator, seed)
+        trainer = SupernetTrainer(evaluator, seed)
         source = RowSource(data, evaluator.device)
-        train, val = (Feed(source, r, seed) for r in (data.split.train, data.split.val))
+        train, val = (RowLoader(source, r, seed) for r in (data.split.train, data.split.val))
         records = [
             strategy.epoch(trainer, train, val) for _ in range(strategy.start(None, trainer))
         ]

@@ -12,13 +12,14 @@ import pytest
 from polymix import seeds
 from polymix.errors import SearchError
 from polymix.genotype import Block
+from polymix.methods.m2_mixer.m2_mixer import M2Mixer
+from polymix.methods.mixmas.mixmas import MixMAS
+from polymix.methods.random.random import RandomSearch
 from polymix.records import EpochRecord, Fidelity, Role, Status
 from polymix.search.clock import Clock
 from polymix.search.estimate import Rate
-from polymix.search.finals import LEAST_EPOCHS, Finals
-from polymix.search.m2_mixer import M2Mixer
-from polymix.search.mixmas import MixMAS
-from polymix.search.random_search import RandomSearch
+from polymix.search.finalists import MIN_EPOCHS, FinalistRounds
+from polymix.search.run import Run
 from polymix.space.mix import MixGenotype
 from polymix.store.ledger import Ledger
 from polymix.testing import ToyAskTell, ToyOneShot, run_strategy, toy_dataset
@@ -230,13 +231,13 @@ class Plan:
     """Finals with everything but the plan left out."""
 
     def __init__(self, epoch, finalists=4):
-        self.finals = Finals.__new__(Finals)
+        self.finals = FinalistRounds.__new__(FinalistRounds)
         self.finals.finalists = [None] * finalists
-        self.finals.driver = SimpleNamespace(runner=SimpleNamespace(jobs=1))
+        self.finals.run = SimpleNamespace(runner=SimpleNamespace(jobs=1))
         self.finals._fit_seconds = lambda finalist: None
         self.finals._epoch_seconds = lambda finalist, rows: epoch * rows / 1000 / finalists
 
-    def __call__(self, remaining, seeds=3, epochs=30, rows=1000, least=LEAST_EPOCHS):
+    def __call__(self, remaining, seeds=3, epochs=30, rows=1000, least=MIN_EPOCHS):
         return self.finals._timed(remaining, seeds, epochs, rows, least)
 
 
@@ -245,14 +246,14 @@ def test_the_finalists_plan_within_the_time_that_is_left():
     assert plan(1000.0) == {"seeds": 3, "epochs": 30}
     tight = plan(60.0)
     assert tight["seeds"] == 3
-    assert LEAST_EPOCHS <= tight["epochs"] < 30
+    assert MIN_EPOCHS <= tight["epochs"] < 30
     assert tight["epochs"] * 3 <= 60
     fewer = plan(13.0)
     assert fewer["seeds"] == 2
-    assert fewer["epochs"] >= LEAST_EPOCHS
+    assert fewer["epochs"] >= MIN_EPOCHS
     one = plan(6.0)
     assert one["seeds"] == 1
-    assert 1 <= one["epochs"] < LEAST_EPOCHS
+    assert 1 <= one["epochs"] < MIN_EPOCHS
     least = plan(2.5)
     assert least["epochs"] == 1
     assert 10 <= least["rows"] < 1000
@@ -367,7 +368,6 @@ def test_other_options_are_other_trials(data, tmp_path):
 
 
 def test_a_trial_beyond_its_share_is_skipped(data, tmp_path, monkeypatch):
-    from polymix.search.driver import Driver
 
     def predict(self, asked):
         if not isinstance(asked.genotype, MixGenotype):
@@ -375,7 +375,7 @@ def test_a_trial_beyond_its_share_is_skipped(data, tmp_path, monkeypatch):
         encoders = [block.name for _, block in asked.genotype.encoders]
         return 1e9 if encoders == ["mlp-mixer"] and asked.share < 1e9 else 0.001
 
-    monkeypatch.setattr(Driver, "predict", predict)
+    monkeypatch.setattr(Run, "predict", predict)
     record = run_strategy(mixmas(), data, tmp_path, seconds=30.0)
     skipped = [t for t in record.trials if t["status"] is Status.SKIPPED]
     assert len(skipped) == 1

@@ -11,8 +11,8 @@ import time
 import pytest
 
 from polymix import seeds
+from polymix.methods.mixmas.mixmas import MixMAS
 from polymix.predictor import Predictor
-from polymix.search.mixmas import MixMAS
 from polymix.store.ledger import Ledger
 from polymix.store.run_folder import RunFolder
 from polymix.testing import toy_dataset

@@ -9,8 +9,8 @@ import pytest
 
 from polymix.genotype import Block
 from polymix.records import EpochRecord, Interval, Role, Status
+from polymix.runs.leaderboard import leaderboard, metrics_json, trial_row
 from polymix.search.driver import Outcome
-from polymix.search.leaderboard import leaderboard, metrics_json, trial_row
 from polymix.search.standings import Finalist, stand
 from search.common import MLP, answer, proposal, referee
 

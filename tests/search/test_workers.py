@@ -8,20 +8,21 @@ import signal
 from dataclasses import dataclass, fields, replace
 
 from polymix.genotype import Block
+from polymix.methods.mixmas.mixmas import MixMAS
 from polymix.records import Budget, Fidelity, Proposal, Status
-from polymix.search.mixmas import MixMAS
+from polymix.scoring.metrics import metric_for
 from polymix.search.workers import ProcessRunner
 from polymix.space.mix import MixGenotype
 from polymix.store import Ledger
 from polymix.testing import ToyAskTell, toy_dataset
 from polymix.testing.strategies import record_of
 from polymix.train.evaluate import Evaluator
-from polymix.train.metrics import metric_for
 
 
 def run(strategy, data, folder, jobs):
-    from polymix.search.bench import LocalRunner
+    from polymix.comparators.standard import STANDARD
     from polymix.search.driver import Driver
+    from polymix.search.trial_runner import LocalRunner
 
     folder.mkdir()
     with Ledger.open(folder / "ledger.sqlite") as ledger:
@@ -30,7 +31,9 @@ def run(strategy, data, folder, jobs):
             LocalRunner(evaluator) if jobs == 1
             else ProcessRunner(evaluator, jobs, 1, folder / "ledger.sqlite")
         )  # fmt: skip
-        driver = Driver(evaluator, runner, ledger, strategy, Budget(trials=16))
+        driver = Driver(
+            evaluator, runner, ledger, strategy, Budget(trials=16), comparators=STANDARD
+        )
         return record_of(ledger, driver.run())
 
 

@@ -328,16 +328,16 @@ def test_odd_paths(tmp_path: Path) -> None:
 def test_a_decision_is_made_once(path: Path) -> None:
     with Ledger.open(path) as ledger, Ledger.open(path) as other:
         assert ledger.decision("horizon") is None
-        assert ledger.decide("horizon", {"epochs": 3, "best": -math.inf}) == {
+        assert ledger.record_decision("horizon", {"epochs": 3, "best": -math.inf}) == {
             "epochs": 3,
             "best": -math.inf,
         }
-        assert other.decide("horizon", {"epochs": 4}) == {"epochs": 3, "best": -math.inf}
-        assert other.decide("pair", (1, 2)) == [1, 2]
-        assert other.decide("none", None) is None
-        assert ledger.decide("none", 1) is None
+        assert other.record_decision("horizon", {"epochs": 4}) == {"epochs": 3, "best": -math.inf}
+        assert other.record_decision("pair", (1, 2)) == [1, 2]
+        assert other.record_decision("none", None) is None
+        assert ledger.record_decision("none", 1) is None
         with pytest.raises(LedgerError, match="decision 'bad' is not JSON"):
-            ledger.decide("bad", {1: object()})  # type: ignore[dict-item]
+            ledger.record_decision("bad", {1: object()})  # type: ignore[dict-item]
 
 
 def test_a_checkpoint_is_replaced_and_dropped(ledger: Ledger) -> None:

@@ -111,7 +111,7 @@ def test_several_processes_write_at_once(path: Path) -> None:
             with Ledger.open(path) as ledger:
                 for i in range(15):
                     ledger.put([(trial(f"{name}{i}"), {"w": torch.ones(100)})])
-                    ledger.decide(f"who{i}", name)
+                    ledger.record_decision(f"who{i}", name)
                     ledger.add_used(0.5)
 
         return run
@@ -278,7 +278,7 @@ def test_random_damage_is_told(
                     if done.weights:
                         ledger.weights(done.weights)
                 ledger.load_checkpoint("new1")
-                ledger.decide("a", 1)
+                ledger.record_decision("a", 1)
                 ledger.epochs("s")
                 ledger.add_used(ledger.used_seconds())
                 ledger.put([(trial("fresh"), {"w": torch.ones(1)})])
@@ -297,7 +297,7 @@ def damaged_source(factory: pytest.TempPathFactory) -> Path:
         with_old(path)
         with Ledger.open(path) as ledger:
             ledger.put_epoch("s", EpochRecord(0, (("x", 1.0),)), {"w": torch.ones(1)})
-            ledger.decide("a", 1)
+            ledger.record_decision("a", 1)
         _source.append(path)
     return _source[0]
 

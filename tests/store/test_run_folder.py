@@ -20,7 +20,7 @@ from polymix.data.schema import Kind, Modality, Schema, Statistics, Target, Task
 from polymix.errors import RunFolderError
 from polymix.genotype import parse_genotype
 from polymix.store import Ledger, RunFolder
-from polymix.store import sealed as seals
+from polymix.store import integrity as seals
 from polymix.store.files import sha256, write_atomic
 
 from .conftest import ToyGenotype

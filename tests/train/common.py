@@ -10,7 +10,7 @@ import torch
 
 from polymix.genotype import Block
 from polymix.nn import build
-from polymix.nn.model import Features, Output
+from polymix.nn.tokens import Features, Output
 from polymix.records import Fidelity, Proposal, Recipe
 from polymix.space.mix import Loss, MixGenotype
 from polymix.testing.toy_model import ToyGenotype, ToyModel

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from polymix.scoring.metrics import metric_for
 from polymix.store import Ledger
 from polymix.testing import toy_dataset
 from polymix.train.evaluate import Evaluator
-from polymix.train.metrics import metric_for
 
 
 @pytest.fixture(scope="session")

@@ -115,8 +115,8 @@ def test_other_features_get_other_files(data, tmp_path, change, monkeypatch):
             for parameter in model.encoders.parameters():
                 parameter.add_(1e-3)
     elif change == "version":
-        from polymix.nn.mlp import MLPEncoder
-        from polymix.nn.mlp_mixer import MLPMixer
+        from polymix.nn.encoders.mlp import MLPEncoder
+        from polymix.nn.mixers.mlp_mixer import MLPMixer
 
         monkeypatch.setattr(MLPEncoder, "VERSION", 99)
         monkeypatch.setattr(MLPMixer, "VERSION", 99)
@@ -189,7 +189,7 @@ class Killed(BaseException):
 @pytest.fixture
 def short_chunks(monkeypatch):
     monkeypatch.setattr("polymix.train.feature_bank.CHUNK", 20)
-    monkeypatch.setattr("polymix.train.drafts.EVERY", 0.0)
+    monkeypatch.setattr("polymix.train.resumable_arrays.EVERY", 0.0)
 
 
 @pytest.mark.parametrize("process", [None, 2**22 + 1])
@@ -271,7 +271,9 @@ def test_a_disk_that_others_fill_meanwhile_is_a_clear_error(data, tmp_path, monk
         raise OSError(errno.ENOSPC, "No space left on device")
 
     where = (
-        "os.posix_fallocate" if call == "posix_fallocate" else "polymix.train.drafts.open_memmap"
+        "os.posix_fallocate"
+        if call == "posix_fallocate"
+        else "polymix.train.resumable_arrays.open_memmap"
     )
     monkeypatch.setattr(where, full)
     with pytest.raises(DataError, match=r"could not be written: .*No space left.*Free some space"):
@@ -287,9 +289,9 @@ from polymix.genotype import Block
 from polymix.nn.build import build_seeded
 from polymix.nn.tokens import Pool
 from polymix.testing import ToyGenotype, toy_dataset
-from polymix.train import drafts, feature_bank
+from polymix.train import feature_bank, resumable_arrays
 
-feature_bank.CHUNK, drafts.EVERY = 10, 0.0
+feature_bank.CHUNK, resumable_arrays.EVERY = 10, 0.0
 data = toy_dataset(150, ("series",))
 block = Block.of("mlp-mixer", channels=8, token_dim=4, channel_dim=8, blocks=2)
 model = build_seeded(

@@ -12,16 +12,16 @@ from polymix.data.dataset import Dataset
 from polymix.data.schema import Kind, Modality, Schema, Target, Task
 from polymix.data.split import TRAIN, VAL
 from polymix.genotype import Block
+from polymix.methods.mfas.space import MFASSpace
 from polymix.nn.build import build_seeded
 from polymix.nn.tokens import Tokens
 from polymix.records import Fidelity, Proposal, Recipe, Status
-from polymix.space.mfas import MFASSpace
+from polymix.scoring.metrics import METRICS
 from polymix.space.mix import MixGenotype
 from polymix.store.ledger import Ledger
 from polymix.train.evaluate import Evaluator
 from polymix.train.groups import Group
 from polymix.train.learner import SingleLearner, StackLearner
-from polymix.train.metrics import METRICS
 from polymix.train.objective import Objective
 from polymix.train.optimizer import make_optimizer, step
 from train.common import MLP, FaultyGenotype, proposal, run_all, same, toy

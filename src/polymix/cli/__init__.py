@@ -35,9 +35,9 @@ app.add_typer(datasets.app, name="datasets")
 
 def _version(value: bool) -> None:
     if value:
-        import polymix
+        from polymix.version import __version__
 
-        typer.echo(f"polymix {polymix.__version__}")
+        typer.echo(f"polymix {__version__}")
         raise typer.Exit
 
 

@@ -9,7 +9,7 @@ import typer
 
 from polymix.cli.common import AsJson, RunDir, errors, out, print_json, watched
 
-Table = Annotated[
+TableArgument = Annotated[
     str | None,
     typer.Argument(
         help="Rows of your own: a table, or a dataset's folder or name.",
@@ -33,7 +33,7 @@ def leaderboard(directory: RunDir, as_json: AsJson = False) -> None:
             show_board(out(), board)
 
 
-def evaluate(directory: RunDir, table: Table = None, as_json: AsJson = False) -> None:
+def evaluate(directory: RunDir, table: TableArgument = None, as_json: AsJson = False) -> None:
     """Score the run's model on its test rows, which nothing else opens; or on TABLE."""
     with errors():
         from polymix.cli.reports import show_evaluation
@@ -82,7 +82,7 @@ def predict(
 
 
 def explain(
-    directory: RunDir, table: Table = None, rows: MostRows = 2000, as_json: AsJson = False
+    directory: RunDir, table: TableArgument = None, rows: MostRows = 2000, as_json: AsJson = False
 ) -> None:
     """How much each modality matters, and whether fusion helped; on validation rows or TABLE."""
     with errors():
@@ -99,7 +99,7 @@ def explain(
 
 
 def robustness(
-    directory: RunDir, table: Table = None, rows: MostRows = 2000, as_json: AsJson = False
+    directory: RunDir, table: TableArgument = None, rows: MostRows = 2000, as_json: AsJson = False
 ) -> None:
     """How the score holds up as each modality gets noisier or is missing from more rows."""
     with errors():
@@ -117,7 +117,7 @@ def robustness(
 
 def export(
     directory: RunDir,
-    table: Table = None,
+    table: TableArgument = None,
     onnx: Annotated[
         Path | None, typer.Option(help="The ONNX file to write.", show_default=False)
     ] = None,

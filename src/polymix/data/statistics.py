@@ -37,7 +37,7 @@ def with_statistics(
     return schema.model_copy(update={"modalities": tuple(modalities), "target": target})
 
 
-MOST_WEIGHT = 100.0
+MAX_CLASS_WEIGHT = 100.0
 
 
 def balanced_weights(target: Target, targets: np.ndarray) -> tuple[float, ...]:
@@ -61,7 +61,7 @@ def balanced_weights(target: Target, targets: np.ndarray) -> tuple[float, ...]:
     else:
         counts = np.bincount(targets, minlength=len(target.classes))
         weights = len(targets) / (len(counts) * np.maximum(counts, 1))
-    return tuple(np.clip(weights, 1 / MOST_WEIGHT, MOST_WEIGHT).tolist())
+    return tuple(np.clip(weights, 1 / MAX_CLASS_WEIGHT, MAX_CLASS_WEIGHT).tolist())
 
 
 def _statistics(modality: Modality, array: np.ndarray, rows: np.ndarray) -> Statistics:

@@ -14,15 +14,15 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from polymix.data.dataset import Dataset
-from polymix.datasets.avmnist import AvMnist
+from polymix.datasets.avmnist.builder import AvMnist
 from polymix.datasets.builder import Builder, Progress
 from polymix.datasets.cache import built, cache_folder, find_built, open_built
 from polymix.datasets.demo import Demo
-from polymix.datasets.meld import Meld
+from polymix.datasets.meld.builder import Meld
 from polymix.datasets.mimic import Mimic
-from polymix.datasets.mmimdb import MmImdb
+from polymix.datasets.mmimdb.builder import MmImdb
 from polymix.datasets.mosei import Mosei
-from polymix.datasets.mosi import Mosi
+from polymix.datasets.mosi.builder import Mosi
 from polymix.errors import UsageError, describe, did_you_mean
 
 __all__ = [

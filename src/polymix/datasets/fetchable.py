@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from polymix.datasets.avmnist_files import fetch_avmnist
+from polymix.datasets.avmnist.fetch import fetch_avmnist
 from polymix.datasets.builder import Progress, silent
 from polymix.errors import UsageError, did_you_mean
 

@@ -29,10 +29,10 @@ import numpy as np
 from polymix.data.dataset import DatasetWriter
 from polymix.data.schema import Kind, Modality, Schema, Target, Task
 from polymix.data.split import TEST, TRAIN, VAL
-from polymix.data.unpickle import read_pickle
 from polymix.datasets.builder import Progress, silent
 from polymix.datasets.fingerprint import fingerprint_files
 from polymix.datasets.settings import one_of, unseeded
+from polymix.datasets.unpickle import read_pickle
 from polymix.errors import DataError, UsageError
 
 FILE = "im.pk"

@@ -28,10 +28,10 @@ import numpy as np
 from polymix.data.dataset import DatasetWriter
 from polymix.data.schema import Kind, Modality, Schema, Target, Task
 from polymix.data.split import TEST, TRAIN, VAL
-from polymix.data.unpickle import read_pickle
 from polymix.datasets.builder import Progress, silent
 from polymix.datasets.fingerprint import fingerprint_files
 from polymix.datasets.settings import one_of, unseeded
+from polymix.datasets.unpickle import read_pickle
 from polymix.errors import DataError, UsageError
 
 FILE = "mosei_senti_data.pkl"
@@ -40,7 +40,7 @@ SPLITS = {"train": TRAIN, "valid": VAL, "test": TEST}
 EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")
 CLASSES = ("neutral", *EMOTIONS)
 TASKS = ("sentiment", "emotion")
-MOST = 3
+MAX_SENTIMENT = 3
 CHUNK = 512
 
 Part = dict[str, np.ndarray]
@@ -150,13 +150,15 @@ def _label_problems(labels: np.ndarray, task: str, where: str) -> list[str]:
     if task == "emotion" and labels.shape[1] == 1:
         return [f"{where}: labels hold sentiment alone; task 'emotion' needs all seven"]
     read = labels[:, 1:] if task == "emotion" else labels[:, 0]
-    low = 0 if task == "emotion" else -MOST
-    bad = ~((read >= low) & (read <= MOST))
+    low = 0 if task == "emotion" else -MAX_SENTIMENT
+    bad = ~((read >= low) & (read <= MAX_SENTIMENT))
     if not bad.any():
         return []
     row = int(np.flatnonzero(bad.reshape(len(bad), -1).any(1))[0])
     value = np.ravel(read[row])[np.ravel(bad[row])][0]
-    return [f"{where}: the label of row {row} lies between {low} and {MOST}, but is {value:g}"]
+    return [
+        f"{where}: the label of row {row} lies between {low} and {MAX_SENTIMENT}, but is {value:g}"
+    ]
 
 
 def _called(content: Any) -> str:

@@ -48,7 +48,7 @@ class AbsentToken(nn.Module):
         return tokens._replace(x=torch.where(present[:, None, None], tokens.x, self.token))
 
     @torch.no_grad()
-    def settle(self, mean: Tensor) -> None:
+    def set_mean(self, mean: Tensor) -> None:
         """Set an untrained token to the feature's mean, `(C,)` or `(F, C)`."""
         if not self.optional:
             self.token.copy_(mean)

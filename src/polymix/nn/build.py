@@ -11,12 +11,9 @@ from polymix import seeds
 from polymix.data.schema import Schema
 from polymix.errors import GenotypeError
 from polymix.genotype import Block, Genotype
-from polymix.nn import bm_nas, catalog, mfas
-from polymix.nn.bm_nas_operations import operation_class
-from polymix.nn.mlp import PooledNetwork
+from polymix.nn import catalog
+from polymix.nn.encoders.mlp import PooledNetwork
 from polymix.nn.model import MixModel, Model
-from polymix.space.bm_nas import BMNASGenotype
-from polymix.space.mfas import MFASGenotype
 from polymix.space.mix import MixGenotype
 
 
@@ -83,35 +80,6 @@ def _versions_mix(genotype: MixGenotype) -> dict[str, int]:
     if genotype.fusion:
         found[genotype.fusion] = catalog.FUSIONS[genotype.fusion].VERSION
     return found
-
-
-@build.register
-def _build_mfas(genotype: MFASGenotype, schema: Schema) -> Model:
-    return mfas.MFASModel(genotype, schema)
-
-
-@versions.register
-def _versions_mfas(genotype: MFASGenotype) -> dict[str, int]:
-    blocks = {block.name: catalog.version(block) for _, block in genotype.backbones}
-    return {"mfas": mfas.VERSION, **blocks}
-
-
-@stack_key.register
-def _stack_key_mfas(genotype: MFASGenotype, schema: Schema) -> Hashable:  # noqa: ARG001
-    return genotype.backbones, len(genotype.layers), genotype.width, genotype.multitask
-
-
-@build.register
-def _build_bm_nas(genotype: BMNASGenotype, schema: Schema) -> Model:
-    return bm_nas.BMNASModel(genotype, schema)
-
-
-@versions.register
-def _versions_bm_nas(genotype: BMNASGenotype) -> dict[str, int]:
-    blocks = {block.name: catalog.version(block) for _, block in genotype.backbones}
-    used = {step.operation for cell in genotype.cells for step in cell.steps}
-    operations = {f"operation {name}": operation_class(name).VERSION for name in sorted(used)}
-    return {"bm-nas": bm_nas.VERSION, **operations, **blocks}
 
 
 def build_seeded(

@@ -10,22 +10,22 @@ import contextlib
 from polymix.data.schema import Kind, Modality
 from polymix.errors import GenotypeError, did_you_mean
 from polymix.genotype import Block
-from polymix.nn.conv import ConvEncoder
 from polymix.nn.encoder import Encoder, Stack, StackEncoder, resolve
+from polymix.nn.encoders.conv import ConvEncoder
+from polymix.nn.encoders.lenet import LeNet
+from polymix.nn.encoders.linear_tokens import LinearTokens
+from polymix.nn.encoders.maxout import Maxout
+from polymix.nn.encoders.mlp import MLPEncoder, PooledNetwork
+from polymix.nn.encoders.pretrained import pinned
+from polymix.nn.encoders.pretrained_image import PretrainedImage
+from polymix.nn.encoders.pretrained_text import PretrainedText
+from polymix.nn.encoders.ramlp import RaMLP
 from polymix.nn.fusion import Concat, FusionFunction, Max, Mean
-from polymix.nn.gmlp import GMLP
-from polymix.nn.hyper_mixer import HyperMixer
-from polymix.nn.lenet import LeNet
-from polymix.nn.linear_tokens import LinearTokens
-from polymix.nn.maxout import Maxout
-from polymix.nn.mlp import MLPEncoder, PooledNetwork
-from polymix.nn.mlp_mixer import MLPMixer
-from polymix.nn.monarch import MonarchMixer
-from polymix.nn.pretrained import pinned
-from polymix.nn.pretrained_image import PretrainedImage
-from polymix.nn.pretrained_text import PretrainedText
-from polymix.nn.ramlp import RaMLP
-from polymix.nn.s2mlp import S2MLP
+from polymix.nn.mixers.gmlp import GMLP
+from polymix.nn.mixers.hyper_mixer import HyperMixer
+from polymix.nn.mixers.mlp_mixer import MLPMixer
+from polymix.nn.mixers.monarch import MonarchMixer
+from polymix.nn.mixers.s2mlp import S2MLP
 
 STACKS: dict[str, type[Stack]] = {
     s.name: s for s in (MLPMixer, HyperMixer, MonarchMixer, GMLP, S2MLP)

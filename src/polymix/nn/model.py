@@ -7,7 +7,6 @@ Shapes: B batch, T tokens, C channels, K outputs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,19 +21,8 @@ from polymix.nn.absent import AbsentToken
 from polymix.nn.by_modality import ByModality
 from polymix.nn.encoder import Encoder
 from polymix.nn.stack import ModelStack, VmapStack
-from polymix.nn.tokens import Pool, Tokens
+from polymix.nn.tokens import Features, Moments, Output, Pool, Tokens
 from polymix.space.mix import MixGenotype
-
-Features = Mapping[str, Sequence[Tokens]]
-Moments = Mapping[str, Sequence[tuple[Tensor, Tensor]]]
-"""Mean and standard deviation, `(C,)` each, of every feature, pooled, by modality."""
-
-
-class Output(NamedTuple):
-    """Logits (or values): the fused head's `(B, K)`, and each modality's own, if it has one."""
-
-    fused: Tensor
-    unimodal: dict[str, Tensor]
 
 
 class Model(nn.Module):
@@ -139,13 +127,13 @@ class Model(nn.Module):
         raise TypeError(f"{type(self).__name__} must define fit")
 
     @torch.no_grad()
-    def settle(self, means: Mapping[str, Sequence[Tensor]]) -> None:
+    def set_absent_tokens(self, means: Mapping[str, Sequence[Tensor]]) -> None:
         """Set the absent-tokens that no row could train to the features' means."""
         for name, tokens in self.absent.items():
             assert isinstance(tokens, nn.ModuleList)
             for token, mean in zip(tokens, means[name], strict=True):
                 assert isinstance(token, AbsentToken)
-                token.settle(mean)
+                token.set_mean(mean)
 
 
 def load_matching(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import Protocol, cast
 
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-if TYPE_CHECKING:
-    from polymix.nn.model import Features, Model, Output
+from polymix.nn.tokens import Features, Output
 
 
 class ModelStack(Protocol):
@@ -37,7 +36,7 @@ class VmapStack:
         models: at least one; they have no dropout and no batch statistics.
     """
 
-    def __init__(self, models: Sequence[Model]) -> None:
+    def __init__(self, models: Sequence[nn.Module]) -> None:
         parameters, buffers = stack_module_state(list(models))
         self._stacked: dict[str, Tensor] = {**parameters, **buffers}
         self._shell: nn.Module = copy.deepcopy(models[0]).to("meta")

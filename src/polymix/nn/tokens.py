@@ -6,6 +6,7 @@ Shapes: B batch, T tokens, C channels.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -26,6 +27,20 @@ class Tokens(NamedTuple):
     def pooled(self) -> Tensor:
         """The mean over tokens, `(B, C)`: global average pooling."""
         return self.x.mean(1) if self.x.shape[1] > 1 else self.x[:, 0]
+
+
+Features = Mapping[str, Sequence[Tokens]]
+"""What a model's second half reads, by modality."""
+
+Moments = Mapping[str, Sequence[tuple[Tensor, Tensor]]]
+"""Mean and standard deviation, `(C,)` each, of every feature, pooled, by modality."""
+
+
+class Output(NamedTuple):
+    """Logits (or values): the fused head's `(B, K)`, and each modality's own, if it has one."""
+
+    fused: Tensor
+    unimodal: dict[str, Tensor]
 
 
 class PatchTokens(nn.Module):
@@ -105,10 +120,10 @@ class VectorTokens(nn.Module):
         return Tokens(self.project(x).unsqueeze(1))
 
 
-Tokenizer = PatchTokens | SequenceTokens | TextTokens | VectorTokens
+InputTokens = PatchTokens | SequenceTokens | TextTokens | VectorTokens
 
 
-def tokenizer(modality: Modality, channels: int, patch: int = 0) -> Tokenizer:
+def tokenizer(modality: Modality, channels: int, patch: int = 0) -> InputTokens:
     """The tokenizer that a modality's kind and shape call for.
 
     Args:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from polymix.search.config import RunConfig
-from polymix.search.leaderboard import leaderboard, trial_row
+from polymix.runs.config import RunConfig
+from polymix.runs.leaderboard import leaderboard, trial_row
 from polymix.store.ledger import Ledger
 from polymix.store.run_folder import RunFolder
 
 
 def board_of(folder: RunFolder) -> dict[str, Any]:
-    """What was tried and what won, as plain data; see `polymix.search.leaderboard`.
+    """What was tried and what won, as plain data; see `polymix.runs.leaderboard`.
 
     Raises:
         LedgerError: the run's ledger cannot be read.

@@ -12,19 +12,19 @@ import numpy as np
 from polymix import seeds
 from polymix.data.dataset import Dataset
 from polymix.data.schema import Task
-from polymix.data.table_file import READ
 from polymix.datasets import DATASETS, make_builder
 from polymix.errors import UsageError, did_you_mean
-from polymix.runs.own_data import Data
+from polymix.methods.strategies import make_strategy
+from polymix.runs.run_data import Data
 from polymix.runs.session import check_device, default_device
 from polymix.runs.table_options import is_table
-from polymix.search import make_strategy
+from polymix.scoring.metrics import METRICS, Metric
 from polymix.search.driver import RANDOM_SHARE
 from polymix.search.protocol import Strategy
-from polymix.train.metrics import METRICS, Metric
+from polymix.tables.files import READ
 from polymix.units import parse_duration
 
-MOST_SEED = 2**31 - 1
+MAX_SEED = 2**31 - 1
 
 
 def check_source(
@@ -78,8 +78,8 @@ def check_numbers(*, rows: int | None, trials: int | None, jobs: int, seed: int)
         for name, (value, least) in given.items()
         if value is not None and value < least
     ]
-    if seed > MOST_SEED:
-        problems.append(f"--seed {seed}: seed <= {MOST_SEED} must hold")
+    if seed > MAX_SEED:
+        problems.append(f"--seed {seed}: seed <= {MAX_SEED} must hold")
     if problems:
         raise UsageError(problems)
 

@@ -10,8 +10,8 @@ from rich.table import Table
 from polymix.data.dataset import Dataset
 from polymix.errors import GenotypeError
 from polymix.records import Budget, Fidelity, Proposal
-from polymix.runs.rehearsal import rehearsing
-from polymix.search.config import RunConfig
+from polymix.runs.config import RunConfig
+from polymix.runs.preflight import preflight_driver
 from polymix.search.driver import Driver
 from polymix.search.protocol import OneShot, Strategy
 from polymix.units import show_duration
@@ -20,7 +20,7 @@ from polymix.units import show_duration
 def dry_run(config: RunConfig, dataset: Dataset, strategy: Strategy) -> dict[str, Any]:
     """The space's size, each expected trial's cost, and what fits the budget."""
     budget = Budget(config.time_limit, config.trials)
-    with rehearsing(config, dataset, strategy, budget) as driver:
+    with preflight_driver(config, dataset, strategy, budget) as driver:
         driver.prepare(timed=True)
         probes = [_row(driver, p) for p in strategy.expected()]
         winner = strategy.derive()[0]
@@ -49,7 +49,7 @@ def _row(driver: Driver, proposal: Proposal) -> dict[str, Any]:
     except GenotypeError as error:
         return {"architecture": str(proposal.genotype), "error": str(error), "seconds": None,
                 "params": None, "flops": None, "skipped": True}  # fmt: skip
-    seconds = driver.predict(proposal)
+    seconds = driver.state.predict(proposal)
     return {
         "architecture": str(proposal.genotype),
         "rows": proposal.fidelity.rows,

@@ -17,18 +17,18 @@ from polymix.data.schema import Task
 from polymix.datasets import Progress
 from polymix.errors import DataError, RunFolderError
 from polymix.records import Interval, Role, Trial
-from polymix.runs.given import GIVEN, Rows, labelled, open_rows
+from polymix.runs.config import RunConfig
 from polymix.runs.inference import Served, load_model, on_schema, predict_dataset
-from polymix.runs.own_data import Data, is_own, open_own, own_table
+from polymix.runs.rows import GIVEN, GivenRows, labelled, open_rows
+from polymix.runs.run_data import Data, is_own, open_own, own_table
 from polymix.runs.scores import Predictions, interval_json
 from polymix.runs.session import served_schema
-from polymix.search.config import RunConfig
+from polymix.scoring.calibration import calibration_error, for_metric
+from polymix.scoring.intervals import Referee
+from polymix.scoring.metrics import METRICS, Metric, metric_for
 from polymix.store.ledger import Ledger
 from polymix.store.run_folder import RunFolder
-from polymix.train.decide import calibration_error, for_metric
 from polymix.train.evaluate import Evaluator
-from polymix.train.intervals import Referee
-from polymix.train.metrics import METRICS, Metric, metric_for
 
 SCHEMA_VERSION = 1
 
@@ -113,7 +113,7 @@ def evaluate_run(folder: RunFolder, dataset: Dataset, device: torch.device) -> d
     return result
 
 
-def evaluate_rows(folder: RunFolder, served: Served, rows: Rows) -> dict[str, Any]:
+def evaluate_rows(folder: RunFolder, served: Served, rows: GivenRows) -> dict[str, Any]:
     """Score a run's model on other rows than its own.
 
     Returns:

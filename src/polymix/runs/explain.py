@@ -23,16 +23,16 @@ from polymix.data.schema import Decision, Schema
 from polymix.datasets import Progress
 from polymix.errors import RunFolderError
 from polymix.records import Role
-from polymix.runs.given import Rows
+from polymix.runs.config import RunConfig
 from polymix.runs.inference import Served, on_schema
+from polymix.runs.rows import GivenRows
 from polymix.runs.scores import Predictions, interval_json
-from polymix.search.config import RunConfig
+from polymix.scoring.calibration import for_metric
+from polymix.scoring.intervals import Referee
+from polymix.scoring.metrics import metric_for
 from polymix.store.ledger import Ledger
 from polymix.store.run_folder import RunFolder
-from polymix.train.decide import for_metric
 from polymix.train.evaluate import Evaluator
-from polymix.train.intervals import Referee
-from polymix.train.metrics import metric_for
 
 SCHEMA_VERSION = 1
 EXACT = 8
@@ -90,14 +90,14 @@ def keep_only(dataset: Dataset, names: Coalition) -> Dataset:
 
 
 def explain_run(
-    folder: RunFolder, served: Served, rows: Rows, progress: Progress | None = None
+    folder: RunFolder, served: Served, rows: GivenRows, progress: Progress | None = None
 ) -> dict[str, Any]:
     """How much each modality that the model reads matters to its score on these rows.
 
     Args:
         folder: the run's.
         served: its model.
-        rows: labelled; see `Rows.drawn` for a bound on the time this takes.
+        rows: labelled; see `GivenRows.drawn` for a bound on the time this takes.
         progress: called as `progress(done, total, what)`.
 
     Returns:
@@ -163,7 +163,7 @@ def _fusion(
     folder: RunFolder,
     config: RunConfig,
     served: Served,
-    rows: Rows,
+    rows: GivenRows,
     referee: Referee,
     whole: Predictions,
 ) -> dict[str, Any] | None:

@@ -24,15 +24,15 @@ from polymix.data.batch import convert
 from polymix.data.schema import Schema
 from polymix.errors import MissingExtraError, PolymixError, SearchError, UsageError
 from polymix.nn.model import Model
-from polymix.runs.given import Rows
 from polymix.runs.inference import Served
+from polymix.runs.rows import GivenRows
 from polymix.store.files import write_atomic
 from polymix.train.objective import Objective
 
 SCHEMA_VERSION = 1
 TOLERANCE = 1e-4
 """How far a prediction of the graph may be from the model's, relative to values above one."""
-MOST = 256
+MAX_PARITY_ROWS = 256
 OUTPUT = "predictions"
 
 
@@ -70,7 +70,7 @@ class Exported(nn.Module):
         return self.objective.predict(self.model(inputs, present).fused)
 
 
-def export_onnx(served: Served, path: Path, rows: Rows) -> dict[str, Any]:
+def export_onnx(served: Served, path: Path, rows: GivenRows) -> dict[str, Any]:
     """Write a run's model as an ONNX file, once it is seen to predict alike.
 
     Args:
@@ -92,7 +92,7 @@ def export_onnx(served: Served, path: Path, rows: Rows) -> dict[str, Any]:
     path = Path(path)
     if path.is_dir() or not path.parent.is_dir():
         raise UsageError(f"--onnx {path}: name a file in a folder that exists")
-    rows = rows.drawn(MOST)
+    rows = rows.drawn(MAX_PARITY_ROWS)
     module = Exported(served.model.to("cpu").eval(), served.schema).eval()
     with tempfile.TemporaryDirectory() as scratch:
         draft = Path(scratch) / "model.onnx"
@@ -204,7 +204,7 @@ def run_graph(
     return found
 
 
-def _compare(data: bytes, module: Exported, served: Served, rows: Rows) -> float:
+def _compare(data: bytes, module: Exported, served: Served, rows: GivenRows) -> float:
     """The largest difference between the graph's predictions and the model's."""
     import onnxruntime
 

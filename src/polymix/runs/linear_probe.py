@@ -15,16 +15,16 @@ import torch
 from polymix.data.dataset import Dataset
 from polymix.errors import RunFolderError
 from polymix.records import Fidelity, Proposal, Recipe, Role, Trial
-from polymix.search.bench import Bench, LocalRunner
+from polymix.runs.config import RunConfig
+from polymix.scoring.intervals import Referee
+from polymix.scoring.metrics import metric_for
 from polymix.search.callbacks import Callback
 from polymix.search.clock import Clock
-from polymix.search.config import RunConfig
+from polymix.search.trial_runner import LocalRunner, TrialRunner
 from polymix.space.mix import MixGenotype
 from polymix.store.ledger import Ledger
 from polymix.store.run_folder import RunFolder
 from polymix.train.evaluate import Evaluator
-from polymix.train.intervals import Referee
-from polymix.train.metrics import metric_for
 
 
 def frozen_proposals(
@@ -84,7 +84,7 @@ def linear_probe(
         evaluator = Evaluator(
             dataset, metric, ledger, folder.path / "bank", device or torch.device("cpu")
         )
-        bench = Bench(
+        trial_runner = TrialRunner(
             evaluator, LocalRunner(evaluator), ledger, Clock(ledger, None), callbacks, lambda _: 0.0
         )
         referee = Referee(metric, evaluator.val_targets)
@@ -104,7 +104,7 @@ def linear_probe(
                 continue
             probes = [frozen_proposals(t, epochs=epochs) for t in trials]
             for name in probes[0]:
-                frozen = bench.evaluate([p[name] for p in probes], Role.SEARCH, None)
+                frozen = trial_runner.evaluate([p[name] for p in probes], Role.SEARCH, None)
                 rows.append(_row(label, name, frozen, alone.get(name), referee))
     return {"schema_version": 1, "metric": metric.name, "split": "validation", "rows": rows}
 

@@ -12,7 +12,7 @@ import pandas as pd
 from polymix.data.dataset import Dataset
 from polymix.data.schema import Task
 from polymix.datasets import Progress, open_dataset
-from polymix.datasets.table import TableOptions, open_table_dataset
+from polymix.datasets.own_table import TableOptions, open_table_dataset
 from polymix.errors import UsageError
 from polymix.runs.checks import (
     check_metric,
@@ -24,19 +24,19 @@ from polymix.runs.checks import (
     seconds_of,
     strategy_of,
 )
-from polymix.runs.own_data import reopen_table
-from polymix.runs.places import free_path
+from polymix.runs.config import RunConfig, SourceConfig
+from polymix.runs.paths import free_path
+from polymix.runs.preflight import check_setup
 from polymix.runs.problems import Problems
-from polymix.runs.rehearsal import rehearse
+from polymix.runs.run_data import reopen_table
 from polymix.runs.session import default_threads
 from polymix.runs.table_options import column_types_of, is_table, table_options
-from polymix.search.config import RunConfig, SourceConfig
+from polymix.scoring.metrics import metric_for
 from polymix.search.protocol import Strategy
-from polymix.train.metrics import metric_for
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """What will run: everything resolved.
 
     Attributes:
@@ -135,7 +135,7 @@ class Request:
         problems.raise_any()
         return found
 
-    def resolve(self, progress: Progress | None = None) -> Plan:
+    def resolve(self, progress: Progress | None = None) -> RunPlan:
         """Open the data, and check everything.
 
         Args:
@@ -196,9 +196,9 @@ class Request:
         with problems.caught():
             check_metric(metric, dataset)
         with problems.caught():
-            rehearse(config, dataset, strategy)
+            check_setup(config, dataset, strategy)
         problems.raise_any()
-        return Plan(config, dataset, strategy)
+        return RunPlan(config, dataset, strategy)
 
     def _check_source(self) -> None:
         if is_table(self.data):
@@ -261,4 +261,4 @@ def _path_of(table: str | Path | pd.DataFrame) -> str | None:
     return None if isinstance(table, pd.DataFrame) else str(Path(table).resolve())
 
 
-__all__ = ["Plan", "Problems", "Request", "column_types_of", "reopen_table"]
+__all__ = ["Problems", "Request", "RunPlan", "column_types_of", "reopen_table"]

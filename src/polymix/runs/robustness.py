@@ -12,14 +12,14 @@ from polymix import seeds
 from polymix.data.dataset import Dataset
 from polymix.data.schema import Kind, Modality
 from polymix.datasets import Progress
-from polymix.runs.given import Rows
+from polymix.runs.config import RunConfig
 from polymix.runs.inference import Served
+from polymix.runs.rows import GivenRows
 from polymix.runs.scores import Predictions, interval_json
-from polymix.search.config import RunConfig
+from polymix.scoring.calibration import for_metric
+from polymix.scoring.intervals import Referee
+from polymix.scoring.metrics import metric_for
 from polymix.store.run_folder import RunFolder
-from polymix.train.decide import for_metric
-from polymix.train.intervals import Referee
-from polymix.train.metrics import metric_for
 
 SCHEMA_VERSION = 1
 NOISE = (0.25, 0.5, 1.0, 2.0)
@@ -61,7 +61,7 @@ def cases(served: Served) -> list[Case]:
 
 
 def robustness_run(
-    folder: RunFolder, served: Served, rows: Rows, progress: Progress | None = None
+    folder: RunFolder, served: Served, rows: GivenRows, progress: Progress | None = None
 ) -> dict[str, Any]:
     """The model's score in every case, and how far it fell.
 
@@ -108,7 +108,7 @@ def robustness_run(
     }
 
 
-def predict_worse(served: Served, rows: Rows, case: Case) -> np.ndarray:
+def predict_worse(served: Served, rows: GivenRows, case: Case) -> np.ndarray:
     """Predictions `(N, K)` with one modality made worse."""
     if case.how == "dropped":
         return served.predict(dropped(rows, case), rows.index)
@@ -123,7 +123,7 @@ def predict_worse(served: Served, rows: Rows, case: Case) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def dropped(rows: Rows, case: Case) -> Dataset:
+def dropped(rows: GivenRows, case: Case) -> Dataset:
     """The dataset with the modality absent from a share of the rows; a larger share has them all.
 
     The share is of the rows that have it.
@@ -136,7 +136,7 @@ def dropped(rows: Rows, case: Case) -> Dataset:
     return replace(rows.dataset, present=present)
 
 
-def deviations(rows: Rows, modality: Modality) -> np.ndarray:
+def deviations(rows: GivenRows, modality: Modality) -> np.ndarray:
     """The features' standard deviations over training rows, to be broadcast over a row.
 
     Where the numbers were scaled when they were read, there are none kept: then those of the rows

@@ -14,26 +14,28 @@ from typing import Any
 import numpy as np
 import torch
 
-import polymix
+from polymix.comparators.ensemble.ensemble import GreedyEnsemble
+from polymix.comparators.standard import STANDARD
 from polymix.data.dataset import Dataset
 from polymix.data.schema import Schema
-from polymix.datasets.table import files_of_table
+from polymix.datasets.own_table import files_of_table
 from polymix.errors import DataError, RunFolderError, UsageError
+from polymix.methods.strategies import make_strategy
 from polymix.nn.model import load_matching
 from polymix.records import Budget, Role, Trial
-from polymix.search import make_strategy
-from polymix.search.bench import LocalRunner, Runner
+from polymix.runs.config import RunConfig
+from polymix.runs.leaderboard import metrics_json
+from polymix.scoring.calibration import calibration, fit_decision
+from polymix.scoring.metrics import metric_for
 from polymix.search.callbacks import Callback
-from polymix.search.config import RunConfig
 from polymix.search.driver import Driver, Outcome
-from polymix.search.leaderboard import metrics_json
 from polymix.search.protocol import Strategy
+from polymix.search.trial_runner import LocalRunner, Runner
 from polymix.search.workers import ProcessRunner
 from polymix.store.ledger import Ledger
 from polymix.store.run_folder import RunFolder
-from polymix.train.decide import calibration, decide
 from polymix.train.evaluate import Evaluator
-from polymix.train.metrics import metric_for
+from polymix.version import __version__
 
 
 @dataclass
@@ -127,7 +129,8 @@ class Session:
                     budget=Budget(config.time_limit, config.trials),
                     seed=config.seed,
                     compare=config.compare,
-                    ensemble=config.ensemble,
+                    comparators=STANDARD,
+                    combiner=GreedyEnsemble() if config.ensemble else None,
                     callbacks=self.callbacks,
                     publish=lambda outcome: self._publish(outcome, evaluator),
                 )
@@ -162,7 +165,7 @@ class Session:
         schema = served_schema(evaluator, chosen)
         metrics["schema"] = schema.model_dump(mode="json")
         metrics["calibration"] = calibration(
-            schema.target.decision, evaluator.val_targets, said_by(chosen)
+            schema.target.decision, evaluator.val_targets, validation_predictions(chosen)
         )
         metrics["decisions"] = _decisions(outcome, evaluator)
         model = evaluator.trained(outcome.refitted or chosen)
@@ -173,7 +176,7 @@ class Session:
 def served_schema(evaluator: Evaluator, trial: Trial) -> Schema:
     """The schema that a trial's model was built on, with what was decided for that model."""
     schema = evaluator.schema_for(trial.proposal.recipe)
-    decision = decide(schema.target, evaluator.val_targets, said_by(trial))
+    decision = fit_decision(schema.target, evaluator.val_targets, validation_predictions(trial))
     target = schema.target.model_copy(update={"decision": decision})
     return schema.model_copy(update={"target": target})
 
@@ -193,7 +196,7 @@ def _decisions(outcome: Outcome, evaluator: Evaluator) -> dict[str, Any]:
     }
 
 
-def said_by(trial: Trial) -> np.ndarray:
+def validation_predictions(trial: Trial) -> np.ndarray:
     """A scored trial's predictions of the validation rows."""
     assert trial.predictions is not None
     return trial.predictions
@@ -244,7 +247,7 @@ def describe_run(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
         "seed": config.seed,
         "data": data_key(dataset),
         "versions": {
-            "polymix": polymix.__version__,
+            "polymix": __version__,
             "python": platform.python_version(),
             "torch": torch.__version__,
             "numpy": np.__version__,

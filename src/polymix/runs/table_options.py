@@ -10,10 +10,10 @@ import pandas as pd
 import yaml
 from pydantic import ValidationError
 
-from polymix.data.table_file import READ
 from polymix.datasets import DATASETS
-from polymix.datasets.table import TableOptions
+from polymix.datasets.own_table import TableOptions
 from polymix.errors import UsageError, describe
+from polymix.tables.files import READ
 
 
 def is_table(data: object) -> TypeGuard[str | Path | pd.DataFrame]:

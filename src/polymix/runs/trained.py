@@ -14,22 +14,22 @@ from polymix.data.dataset import Dataset
 from polymix.datasets import Progress
 from polymix.errors import RunFolderError, UsageError
 from polymix.runs.board import board_of
+from polymix.runs.config import RunConfig
 from polymix.runs.evaluation import evaluate
 from polymix.runs.explain import explain_run
 from polymix.runs.export import export_onnx
-from polymix.runs.given import MOST, Rows, open_rows, scored_rows
 from polymix.runs.inference import Served, on_schema, predict_arrays, served_target
 from polymix.runs.linear_probe import linear_probe
-from polymix.runs.own_data import Data, open_own
-from polymix.runs.places import copy_run
+from polymix.runs.paths import copy_run
 from polymix.runs.predictions import predictions_frame
 from polymix.runs.robustness import robustness_run
+from polymix.runs.rows import MAX_EXPLAINED_ROWS, GivenRows, open_rows, scored_rows
+from polymix.runs.run_data import Data, open_own
 from polymix.runs.session import default_device
+from polymix.scoring.calibration import decode_predictions, encode_targets, for_metric
+from polymix.scoring.metrics import metric_for
 from polymix.search.callbacks import Callback
-from polymix.search.config import RunConfig
 from polymix.store.run_folder import RunFolder
-from polymix.train.decide import codes_of, for_metric, said
-from polymix.train.metrics import metric_for
 
 
 class TrainedRun:
@@ -77,7 +77,7 @@ class TrainedRun:
         return pd.DataFrame(self.leaderboard_json()["rows"])
 
     def leaderboard_json(self) -> dict[str, Any]:
-        """The leaderboard as plain data; see `polymix.search.leaderboard`."""
+        """The leaderboard as plain data; see `polymix.runs.leaderboard`."""
         with RunFolder.open(self._path()) as folder:
             return board_of(folder)
 
@@ -96,7 +96,11 @@ class TrainedRun:
             return evaluate(folder, data, self._device(), progress, kept=self._dataset)
 
     def explain(
-        self, data: Data | None = None, *, rows: int = MOST, progress: Progress | None = None
+        self,
+        data: Data | None = None,
+        *,
+        rows: int = MAX_EXPLAINED_ROWS,
+        progress: Progress | None = None,
     ) -> dict[str, Any]:
         """How much each modality matters, and whether fusion helped; see `polymix.runs.explain`.
 
@@ -111,7 +115,11 @@ class TrainedRun:
             return explain_run(folder, served, scored, progress)
 
     def robustness(
-        self, data: Data | None = None, *, rows: int = MOST, progress: Progress | None = None
+        self,
+        data: Data | None = None,
+        *,
+        rows: int = MAX_EXPLAINED_ROWS,
+        progress: Progress | None = None,
     ) -> dict[str, Any]:
         """How the score holds up as modalities get noisier or fewer; arguments as in `explain`."""
         with RunFolder.open(self._path()) as folder:
@@ -133,7 +141,7 @@ class TrainedRun:
             if data is None:
                 rows = scored_rows(folder, served.schema, None, progress, kept=self._dataset)
             else:
-                rows = Rows.every(on_schema(open_rows(folder, data, progress), served.schema))
+                rows = GivenRows.every(on_schema(open_rows(folder, data, progress), served.schema))
             return export_onnx(served, Path(path), rows)
 
     def linear_probe(
@@ -213,16 +221,16 @@ class TrainedRun:
         metric = metric_for(target.task, config.metric)
         if y is None and not isinstance(data, Dataset):
             raise UsageError("score needs y, what is right, where the data do not have it")
-        right = codes_of(target, y) if y is not None else np.asarray(data.targets)  # type: ignore[union-attr]
+        right = encode_targets(target, y) if y is not None else np.asarray(data.targets)  # type: ignore[union-attr]
         return metric(right, for_metric(metric, target, probabilities))
 
     def _said(self, probabilities: np.ndarray) -> np.ndarray:
         with RunFolder.open(self._path()) as folder:
-            return said(served_target(folder), probabilities)
+            return decode_predictions(served_target(folder), probabilities)
 
     def _scored(
         self, folder: RunFolder, data: Data | None, most: int, progress: Progress | None
-    ) -> tuple[Served, Rows]:
+    ) -> tuple[Served, GivenRows]:
         served = self._served(folder)
         return served, scored_rows(
             folder, served.schema, data, progress, kept=self._dataset, most=most

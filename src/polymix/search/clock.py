@@ -27,13 +27,13 @@ class Clock:
     def __init__(self, meter: Meter, limit: float | None) -> None:
         self._meter, self.limit = meter, limit
         self._before = meter.used_seconds()
-        self._start = self._told = time.monotonic()
+        self._start = self._last_tick = time.monotonic()
 
     def tick(self) -> None:
         """Write down what was used since the last tick."""
         now = time.monotonic()
-        self._meter.add_used(now - self._told)
-        self._told = now
+        self._meter.add_used(now - self._last_tick)
+        self._last_tick = now
 
     @property
     def used(self) -> float:

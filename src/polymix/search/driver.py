@@ -13,24 +13,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from polymix import seeds
 from polymix.data.batch import RowSource
 from polymix.errors import SearchError
 from polymix.records import Budget, Cost, EpochRecord, Proposal, Role, Status, Trial
-from polymix.search.bench import Bench, Runner
 from polymix.search.callbacks import Callback
-from polymix.search.clock import Clock
-from polymix.search.estimate import BACKWARD, Rate, measure_rate
-from polymix.search.finals import MARGIN, Finals
-from polymix.search.protocol import AskTell, OneShot, Strategy, Task
+from polymix.search.finalists import COST_MARGIN, Combiner, Comparator, FinalistRounds
+from polymix.search.protocol import AskTell, OneShot, SearchTask, Strategy
+from polymix.search.run import Run
 from polymix.search.standings import Standings
+from polymix.search.trial_runner import Runner
 from polymix.store.ledger import Ledger
 from polymix.train.evaluate import Evaluator
-from polymix.train.feed import Feed, FeedTrainer
-from polymix.train.intervals import Referee
+from polymix.train.supernet import RowLoader, SupernetTrainer
 
 SEARCH_SHARE = 0.5
 """Of the budget; the rest is the finalists'."""
@@ -75,7 +73,8 @@ class Driver:
         budget: what may be spent.
         seed: of everything.
         compare: random search gets a fifth of the search, or as much as the strategy.
-        ensemble: whether a weighted mean of the finalists is a finalist too.
+        comparators: who else stands among the finalists.
+        combiner: makes one more finalist of those that are trained; none for none.
         callbacks: watch.
         publish: called with the outcome so far whenever there is a model that can be used.
     """
@@ -87,7 +86,8 @@ class Driver:
     budget: Budget = field(default_factory=Budget)
     seed: int = 0
     compare: Compare = "fifth"
-    ensemble: bool = False
+    comparators: Sequence[Comparator] = ()
+    combiner: Combiner | None = None
     callbacks: Sequence[Callback] = ()
     publish: Callable[[Outcome], None] = lambda _: None
 
@@ -100,12 +100,12 @@ class Driver:
         self.prepare()
         with self.runner:
             trials = self._ask_tell() if isinstance(self.strategy, AskTell) else []
-            spent = sum(self._effort(t.proposal) for t in trials if t.cost.steps)
+            spent = sum(self.state.effort(t.proposal) for t in trials if t.cost.steps)
             if isinstance(self.strategy, OneShot):
                 spent += self._one_shot(self.strategy)
             random = self._random(spent)
             outcome = self._finals(trials, random)
-        self.clock.tick()
+        self.state.clock.tick()
         return outcome
 
     def prepare(self, timed: bool = False) -> None:
@@ -114,24 +114,20 @@ class Driver:
         Args:
             timed: whether to measure this machine even where no time limit asks for it.
         """
-        self.clock = Clock(self.ledger, self.budget.seconds)
-        self.referee = Referee(self.evaluator.metric, self.evaluator.val_targets)
-        self.rate = self._rate(timed)
-        self.bench = Bench(
-            self.evaluator, self.runner, self.ledger, self.clock, self.callbacks, self.predict
-        )
-        self.evaluator.on_features = self._features
-        self.notes: list[str] = []
+        self.state = Run(
+            self.evaluator, self.runner, self.ledger, self.strategy, self.budget, self.seed,
+            self.callbacks, timed=timed,
+        )  # fmt: skip
         self.strategy.setup(self._task())
         for reason in self.strategy.reasons():
-            self.note(reason)
+            self.state.note(reason)
 
     # What the strategy is told.
 
-    def _task(self) -> Task:
+    def _task(self) -> SearchTask:
         own = 1.0 - RANDOM_SHARE[self.compare]
-        limit = self.clock.limit
-        return Task(
+        limit = self.state.clock.limit
+        return SearchTask(
             schema=self.evaluator.dataset.schema,
             rows=len(self.evaluator.dataset.split.train),
             seed=self.seed,
@@ -139,8 +135,8 @@ class Driver:
             seconds=None if limit is None else limit * SEARCH_SHARE * own * self.runner.jobs,
             trials=self._own_trials(),
             cost=self.evaluator.cost,
-            difference=self.referee.difference,
-            predict=self.predict,
+            difference=self.state.referee.difference,
+            predict=self.state.predict,
         )
 
     def _own_trials(self) -> int | None:
@@ -159,76 +155,28 @@ class Driver:
         assert self.budget.trials is not None
         return self.budget.trials - max(1, self.budget.trials // 2)
 
-    def _rate(self, timed: bool) -> Rate | None:
-        """Measured once a run, where the clock matters, and written down."""
-        if self.budget.seconds is None and not timed:
-            return None
-        known = self.ledger.decision("rate")
-        if known is None:
-            known = self.decide("rate", asdict(measure_rate(self.evaluator)))
-        return Rate(**known)
-
-    def predict(self, proposal: Proposal) -> float:
-        """Seconds that a proposal is expected to take, from its FLOPs; 0 without a limit."""
-        if self.rate is None:
-            return 0.0
-        split = self.evaluator.dataset.split
-        try:
-            fit = self.evaluator.costs.fitting(proposal.genotype, len(split.train))
-            if fit is not None:
-                return fit
-            flops = self.evaluator.costs.trained(proposal.genotype, proposal.recipe)
-            passed = self.evaluator.costs.passing(proposal.genotype, proposal.recipe)
-        except Exception:
-            return 0.0  # It cannot be built: the trial will say why.
-        return passed * self.rate.flop + self.rate.seconds(
-            flops, proposal.fidelity, proposal.recipe, len(split.train), len(split.val)
-        )
-
-    def decide(self, name: str, value: Any) -> Any:
-        """Write down what the clock decided; the first word stands."""
-        value = self.ledger.decide(name, value)
-        for callback in self.callbacks:
-            callback.on_decision(name, value)
-        return value
-
-    def note(self, text: str) -> None:
-        """Say something worth knowing, once."""
-        if text not in self.notes:
-            self.notes.append(text)
-            for callback in self.callbacks:
-                callback.on_note(text)
-
-    def _features(self, modality: str, done: int, rows: int) -> None:
-        for callback in self.callbacks:
-            callback.on_features(modality, done, rows)
-
-    def _phase(self, name: str, expected: int | None = None) -> None:
-        for callback in self.callbacks:
-            callback.on_phase(name, expected)
-
     # The search.
 
     def _ask_tell(self) -> list[Trial]:
         strategy, own = self.strategy, 1.0 - RANDOM_SHARE[self.compare]
         assert isinstance(strategy, AskTell)
-        self._phase("search", self._own_trials())
-        deadline = self.clock.deadline(SEARCH_SHARE * own)
+        self.state.phase("search", self._own_trials())
+        deadline = self.state.clock.deadline(SEARCH_SHARE * own)
         left = self._own_trials()
         trials: list[Trial] = []
         asked = 0
         while True:
             stop = self.ledger.decision("search: last cohort")
             if stop is not None and asked >= stop:
-                self.note("the search was cut short by --time-limit")
+                self.state.note("the search was cut short by --time-limit")
                 break
             cohort = list(strategy.ask())
             if not cohort:
                 break
             self._check_sample(cohort)
             within = cohort if left is None else cohort[: max(0, left)]
-            before = self.bench.fresh
-            told = self.bench.evaluate(within, Role.SEARCH, deadline)
+            before = self.state.trial_runner.fresh
+            told = self.state.trial_runner.evaluate(within, Role.SEARCH, deadline)
             cut = [
                 Trial(p, self.evaluator.key(p), Status.STOPPED, None, Cost(0, 0))
                 for p in cohort[len(within) :]
@@ -240,46 +188,48 @@ class Driver:
                 left -= len(within)
                 if left <= 0:
                     if cut or strategy.ask():
-                        self.note("the search was cut short by --trials")
+                        self.state.note("the search was cut short by --trials")
                     break
             # What is replayed was in time when it was made: only fresh trials can end the search.
-            if self._over(deadline) and self.bench.fresh > before and stop is None:
-                self.decide("search: last cohort", asked)
+            if self._over(deadline) and self.state.trial_runner.fresh > before and stop is None:
+                self.state.record_decision("search: last cohort", asked)
         if trials and not any(t.usable for t in trials):
             said = sorted({t.error for t in trials if t.error})[:3]
             if said:
                 raise SearchError(["no candidate could be trained", *said])
-            self.note("the budget was too small to try a candidate: what is shipped is a guess")
+            self.state.note(
+                "the budget was too small to try a candidate: what is shipped is a guess"
+            )
         return trials
 
     def _check_sample(self, cohort: Sequence[Proposal]) -> None:
         for fidelity in {replace(p.fidelity, epochs=1) for p in cohort}:
             sample = self.evaluator.sample(fidelity)
             if not sample.accepted:
-                self.note(
+                self.state.note(
                     f"no sample of {fidelity.rows} rows was within 0.05 of the class proportions: "
                     f"the closest of {sample.draws} draws is off by {sample.distance:.3f}"
                 )
 
     def _one_shot(self, strategy: OneShot) -> float:
         """Run a one-shot strategy's epochs, from where the ledger has them; their FLOPs."""
-        self._phase("search", None)
+        self.state.phase("search", None)
         dataset = self.evaluator.dataset
-        trainer = FeedTrainer(self.evaluator, self.seed)
+        trainer = SupernetTrainer(self.evaluator, self.seed)
         source = RowSource(dataset, self.evaluator.device)
-        train = Feed(source, dataset.split.train, self.seed)
-        val = Feed(source, dataset.split.val, self.seed)
+        train = RowLoader(source, dataset.split.train, self.seed)
+        val = RowLoader(source, dataset.split.val, self.seed)
         horizon = self.ledger.decision("search: horizon")
         if horizon is None:
             wanted = strategy.start(None, trainer)
-            if self.clock.limit is not None:
+            if self.state.clock.limit is not None:
                 begun = time.monotonic()
                 strategy.epoch(trainer, train, val)
                 taken = time.monotonic() - begun
-                own = SEARCH_SHARE * (1.0 - RANDOM_SHARE[self.compare]) * self.clock.limit
-                room = max(own - self.clock.used, SUPERNET_SHARE * own)
+                own = SEARCH_SHARE * (1.0 - RANDOM_SHARE[self.compare]) * self.state.clock.limit
+                room = max(own - self.state.clock.used, SUPERNET_SHARE * own)
                 wanted = max(1, min(wanted, int(room / max(taken, 1e-9))))
-            horizon = self.decide("search: horizon", wanted)
+            horizon = self.state.record_decision("search: horizon", wanted)
         strategy.start(horizon, trainer)
         done = self.ledger.epochs("search")
         if done:
@@ -287,31 +237,31 @@ class Driver:
             assert kept is not None
             strategy.load_state(*kept)
         for record in done:
-            self._told(record, horizon, fresh=False)
+            self._tell_record(record, horizon, fresh=False)
         for epoch in range(len(done), horizon):
             record = strategy.epoch(trainer, train, val)
             if record.epoch != epoch:
                 raise SearchError(f"epoch {epoch} was expected, but the strategy did {record}")
             tensors, meta = strategy.state()
             self.ledger.put_epoch("search", record, tensors, dict(meta))
-            self.clock.tick()
-            self._told(record, horizon, fresh=True)
+            self.state.clock.tick()
+            self._tell_record(record, horizon, fresh=True)
         records = self.ledger.epochs("search")
         lost = [r.epoch for r in records if not math.isfinite(dict(r.numbers).get("score", 0.0))]
         if lost:
-            self.note(
+            self.state.note(
                 f"the supernet's score was not finite in {len(lost)} of {horizon} epochs, first in "
                 f"epoch {lost[0] + 1}: what it chose may be no better than a guess; try a lower lr"
             )
         return sum(dict(record.numbers).get("flops", 0.0) for record in records)
 
-    def _told(self, record: EpochRecord, horizon: int, *, fresh: bool) -> None:
+    def _tell_record(self, record: EpochRecord, horizon: int, *, fresh: bool) -> None:
         for callback in self.callbacks:
             callback.on_record(record, horizon, fresh)
             if fresh:
                 score = dict(record.numbers).get("score", math.nan)
                 callback.on_epoch(record.epoch, horizon, score)
-                callback.on_clock(self.clock.used, self.clock.remaining)
+                callback.on_clock(self.state.clock.used, self.state.clock.remaining)
 
     # The comparators.
 
@@ -326,9 +276,9 @@ class Driver:
             return []
         rng = seeds.stream(self.seed, "random search")
         share = RANDOM_SHARE[self.compare]
-        deadline = self.clock.deadline(SEARCH_SHARE)
+        deadline = self.state.clock.deadline(SEARCH_SHARE)
         room = spent_by_strategy * share / (1.0 - share)
-        self._phase("random search", None)
+        self.state.phase("random search", None)
         found: list[Trial] = []
         seen: set[str] = set()
         spent = 0.0
@@ -343,19 +293,19 @@ class Driver:
                     break
                 continue
             seen.add(proposal.genotype.digest)
-            if found and spent + self._effort(proposal) > room:
+            if found and spent + self.state.effort(proposal) > room:
                 break
             if self.budget.trials is not None and len(found) >= self._random_trials():
                 break
-            before = self.bench.fresh
-            found += self.bench.evaluate([proposal], Role.RANDOM, deadline)
-            spent += self._effort(proposal)
-            if self._over(deadline) and self.bench.fresh > before and stop is None:
-                self.decide("random search: trials", len(found))
-        self.note(
+            before = self.state.trial_runner.fresh
+            found += self.state.trial_runner.evaluate([proposal], Role.RANDOM, deadline)
+            spent += self.state.effort(proposal)
+            if self._over(deadline) and self.state.trial_runner.fresh > before and stop is None:
+                self.state.record_decision("random search: trials", len(found))
+        self.state.note(
             f"random search: {len(found)} trials, {share:.0%} of the search's "
             + ("trials" if self.budget.trials is not None else "computation, by FLOPs")
-            + (" or time" if self.clock.limit is not None else "")
+            + (" or time" if self.state.clock.limit is not None else "")
         )
         return found
 
@@ -365,22 +315,13 @@ class Driver:
     def _random_trials(self) -> int:
         return self._search_trials() - (self._own_trials() or 0)
 
-    def _effort(self, proposal: Proposal) -> float:
-        """A trial's FLOPs: the same on any machine, so that no clock decides."""
-        try:
-            flops = self.evaluator.costs.trained(proposal.genotype, proposal.recipe)
-        except Exception:
-            return 0.0
-        fidelity, val = proposal.fidelity, len(self.evaluator.dataset.split.val)
-        return flops * fidelity.epochs * ((1 + BACKWARD) * fidelity.rows + val)
-
     def _finals(self, trials: Sequence[Trial], random: Sequence[Trial]) -> Outcome:
-        finals = Finals(self, trials, random)
+        finals = FinalistRounds(self.state, self.comparators, self.combiner, trials, random)
 
         def outcome(standings: Standings) -> Outcome:
-            return Outcome(standings, tuple(trials), tuple(random), tuple(self.notes))
+            return Outcome(standings, tuple(trials), tuple(random), tuple(self.state.notes))
 
-        self._phase("finalists", finals.expected)
+        self.state.phase("finalists", finals.expected)
         for standings in finals.rounds():
             self.publish(outcome(standings))
         standings = finals.standings()
@@ -388,7 +329,7 @@ class Driver:
             said = sorted({t.error for r in standings.rows for t in r.finalist.trials if t.error})
             raise SearchError(["no finalist could be trained", *said[:3]])
         if not standings.ranked:
-            self.note(f"not enough seeds to rank: {standings.seeds}, where 3 are needed")
+            self.state.note(f"not enough seeds to rank: {standings.seeds}, where 3 are needed")
         finished = outcome(standings)
         # Trees and ensembles were fitted with the help of validation rows: they stay as they are.
         row = next(row for row in standings.rows if row.rank == standings.chosen_rank)
@@ -409,13 +350,17 @@ class Driver:
         proposal = replace(chosen.proposal, recipe=recipe, keep=True, stage="refit")
         known = self.ledger.decision("refit")
         if known is None:
-            left = self.clock.remaining
-            time_left = left is None or self.predict(proposal) * MARGIN <= left
+            left = self.state.clock.remaining
+            time_left = left is None or self.state.predict(proposal) * COST_MARGIN <= left
             trials_left = self.budget.trials is None or used < self.budget.trials
-            known = self.decide("refit", time_left and trials_left)
+            known = self.state.record_decision("refit", time_left and trials_left)
         if not known:
-            self.note("not refitted on validation rows: nothing of the budget was left for it")
+            self.state.note(
+                "not refitted on validation rows: nothing of the budget was left for it"
+            )
             return None
-        self._phase("refit", 1)
-        (trial,) = self.bench.evaluate([proposal], Role.REFIT, self.clock.deadline(1.0))
+        self.state.phase("refit", 1)
+        (trial,) = self.state.trial_runner.evaluate(
+            [proposal], Role.REFIT, self.state.clock.deadline(1.0)
+        )
         return trial if trial.status is Status.DONE and trial.weights else None

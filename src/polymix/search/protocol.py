@@ -21,11 +21,11 @@ from torch import Tensor
 from polymix.data.schema import Schema
 from polymix.genotype import Block, Genotype
 from polymix.records import Cost, EpochRecord, Interval, Proposal, Recipe, Trial
-from polymix.train.feed import Feed, FeedTrainer
+from polymix.train.supernet import RowLoader, SupernetTrainer
 
 
 @dataclass(frozen=True)
-class Task:
+class SearchTask:
     """What a strategy is told of the data and the budget.
 
     Attributes:
@@ -75,7 +75,7 @@ class Strategy(BaseModel):
         """One with the same options that has not begun: an object serves any number of runs."""
         return type(self).model_validate(self.model_dump())
 
-    def setup(self, task: Task) -> None:  # noqa: ARG002
+    def setup(self, task: SearchTask) -> None:  # noqa: ARG002
         """Begin. Called once, before anything else."""
         raise TypeError(f"{type(self).__name__} must define setup")
 
@@ -130,7 +130,7 @@ class AskTell(Protocol):
 class OneShot(Protocol):
     """A strategy that trains a supernet itself."""
 
-    def start(self, horizon: int | None, trainer: FeedTrainer) -> int:
+    def start(self, horizon: int | None, trainer: SupernetTrainer) -> int:
         """Build the supernet anew.
 
         Args:
@@ -141,7 +141,7 @@ class OneShot(Protocol):
             The epochs there will be.
         """
 
-    def epoch(self, trainer: FeedTrainer, train: Feed, val: Feed) -> EpochRecord:
+    def epoch(self, trainer: SupernetTrainer, train: RowLoader, val: RowLoader) -> EpochRecord:
         """One epoch. `trainer.step(loss, optimizer)` is the shared loop's own step."""
 
     def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from polymix.records import Cost, Interval, Proposal, Role, Status, Trial
-from polymix.train.intervals import Referee
+from polymix.scoring.intervals import Referee
 
 ENOUGH_SEEDS = 3
 

@@ -34,13 +34,13 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that only reads: one consistent view."""
-        with self._told(), self._reader.begin() as connection:
+        with self._as_ledger_error(), self._reader.begin() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that is committed as a whole, or not at all."""
-        with self._told(), self._writer.begin() as connection:
+        with self._as_ledger_error(), self._writer.begin() as connection:
             yield connection
 
     def close(self) -> None:
@@ -48,7 +48,7 @@ class Database:
         self._reader.dispose()
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _as_ledger_error(self) -> Iterator[None]:
         try:
             yield
         except (SQLAlchemyError, sqlite3.Error) as error:

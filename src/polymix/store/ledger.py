@@ -230,7 +230,7 @@ class Ledger:
 
     # --------------------------------------------------------------- decisions
 
-    def decide(self, name: str, value: JSON) -> Any:
+    def record_decision(self, name: str, value: JSON) -> Any:
         """Record a decision once; what was recorded first is returned ever after."""
         text = _dump(value, f"decision '{name}'")
         asked = select(decisions.c.value).where(decisions.c.name == name)

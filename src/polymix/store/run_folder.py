@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from polymix.data.schema import Schema
 from polymix.errors import RunFolderError
-from polymix.store import sealed as seals
+from polymix.store import integrity as seals
 from polymix.store import weights as codec
 from polymix.store.files import (
     from_json,
@@ -25,7 +25,7 @@ from polymix.store.files import (
     to_json,
     write_atomic,
 )
-from polymix.store.sealed import CONFIG, DESCRIPTION, GENOTYPE, METRICS, MODEL, SCHEMA, Content
+from polymix.store.integrity import CONFIG, DESCRIPTION, GENOTYPE, METRICS, MODEL, SCHEMA, Content
 
 _LOCK = ".lock"
 
@@ -64,7 +64,7 @@ class RunFolder:
             RunFolderError: there is something already, or it cannot be written.
         """
         path = Path(path)
-        with _told(path):
+        with _as_run_folder_error(path):
             if path.exists() and not path.is_dir():
                 raise RunFolderError(
                     f"{path}: is a file, not a folder: name another with --run-dir"
@@ -102,7 +102,7 @@ class RunFolder:
             RunFolderError: with everything that is wrong with it.
         """
         path = Path(path)
-        with _told(path):
+        with _as_run_folder_error(path):
             content = seals.read(path)
             if not write:
                 return cls(path, content, None)
@@ -113,7 +113,7 @@ class RunFolder:
                 raise RunFolderError(f"{path}: another polymix process is using it") from None
             try:
                 content = seals.read(path)  # as it is now that nobody else writes
-                seals.settle(path)
+                seals.finish_interrupted_write(path)
                 for leftover in filter(is_temporary, path.iterdir()):
                     leftover.unlink(missing_ok=True)
             except BaseException:
@@ -211,7 +211,7 @@ class RunFolder:
         """Each tensor's shape, by the header alone."""
         if not self.has_model:
             raise RunFolderError(f"{self.path}: has no trained model yet")
-        with _told(self.path):
+        with _as_run_folder_error(self.path):
             path = seals.locate(self.path, MODEL)
             size = path.stat().st_size
             with path.open("rb") as file:
@@ -233,7 +233,7 @@ class RunFolder:
             RunFolderError: there is no model, or its weights are not what they should be.
         """
         self._header(expected)
-        with _told(self.path):
+        with _as_run_folder_error(self.path):
             path = seals.locate(self.path, MODEL)
             data = path.read_bytes()
             if sha256(data) != self.description["files"][MODEL]:
@@ -261,7 +261,7 @@ class RunFolder:
             RunFolderError: it cannot be written; the model that was there still is.
         """
         self._writable(fields)
-        with _told(self.path):
+        with _as_run_folder_error(self.path):
             files = {
                 GENOTYPE: to_json(from_json(genotype_json.encode())),
                 MODEL: codec.pack(weights),
@@ -272,7 +272,7 @@ class RunFolder:
             said["files"] = {**self.description["files"], **digests}
             files[DESCRIPTION] = seals.sealed(said)
             seals.stage(self.path, files)
-            seals.settle(self.path)
+            seals.finish_interrupted_write(self.path)
             self._content = replace(
                 self._content,
                 description=from_json(files[DESCRIPTION]),
@@ -287,8 +287,8 @@ class RunFolder:
             RunFolderError: they cannot be written.
         """
         self._writable(fields)
-        with _told(self.path):
-            seals.settle(self.path)
+        with _as_run_folder_error(self.path):
+            seals.finish_interrupted_write(self.path)
             data = seals.sealed({**self.description, **fields})
             write_atomic(self.path / DESCRIPTION, data)
             self._content = replace(self._content, description=from_json(data))
@@ -299,7 +299,7 @@ class RunFolder:
         Raises:
             RunFolderError: it cannot be written.
         """
-        with _told(self.path):
+        with _as_run_folder_error(self.path):
             data = to_json(evaluation)
             write_atomic(self.path / seals.EVALUATION, data)
             self._content = replace(self._content, evaluation=from_json(data))
@@ -313,7 +313,7 @@ class RunFolder:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _as_run_folder_error(path: Path) -> Iterator[None]:
     """Tell what the system or a value refused as a `RunFolderError`."""
     try:
         yield

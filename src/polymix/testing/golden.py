@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from polymix.data.schema import Modality
 from polymix.genotype import Block
+from polymix.methods.bm_nas.operations import OPERATIONS
+from polymix.methods.mro.path import CrossModalPath
 from polymix.nn import catalog
-from polymix.nn.bm_nas_operations import OPERATIONS
-from polymix.nn.cross_modal import CrossModalPath
-from polymix.nn.mlp import PooledNetwork
+from polymix.nn.encoders.mlp import PooledNetwork
 from polymix.nn.tokens import Tokens
 from polymix.testing.encoders import EXAMPLES
 

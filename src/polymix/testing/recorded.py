@@ -7,15 +7,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from polymix.comparators.standard import STANDARD
 from polymix.data.dataset import Dataset
 from polymix.records import Budget, EpochRecord
-from polymix.search.bench import LocalRunner
+from polymix.scoring.metrics import metric_for
 from polymix.search.callbacks import Callback
 from polymix.search.driver import Driver, Outcome
 from polymix.search.protocol import Strategy
+from polymix.search.trial_runner import LocalRunner
 from polymix.store.ledger import Ledger
 from polymix.train.evaluate import Evaluator
-from polymix.train.metrics import metric_for
 
 TIMES = ("cpu_s", "wall_s")
 
@@ -86,6 +87,7 @@ def run_strategy(
             strategy=strategy,
             budget=Budget(seconds, trials),
             seed=seed,
+            comparators=STANDARD,
             callbacks=callbacks,
         ).run()
         return record_of(ledger, outcome)

@@ -17,9 +17,9 @@ import numpy as np
 from polymix import seeds
 from polymix.data.dataset import Dataset
 from polymix.data.split import SealedRows
+from polymix.methods.strategies import STRATEGIES, make_strategy
 from polymix.nn.model import Model
 from polymix.records import Proposal, Role, Status
-from polymix.search import STRATEGIES, make_strategy
 from polymix.search.protocol import AskTell, OneShot, Strategy
 from polymix.testing.recorded import Record, record_of, run_strategy
 from polymix.testing.watch import Killed, Watch

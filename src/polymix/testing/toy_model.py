@@ -14,8 +14,8 @@ from polymix.genotype import Block, Genotype
 from polymix.nn import build, catalog
 from polymix.nn.absent import AbsentToken
 from polymix.nn.by_modality import ByModality
-from polymix.nn.model import Features, Model, Output
-from polymix.nn.tokens import Pool
+from polymix.nn.model import Model
+from polymix.nn.tokens import Features, Output, Pool
 
 Activation = Literal["relu", "sigmoid"]
 

@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from polymix import seeds
 from polymix.data.schema import Schema
 from polymix.genotype import Block
-from polymix.nn.model import Features, Output
+from polymix.nn.tokens import Features, Output
 from polymix.records import EpochRecord, Fidelity, Proposal, Recipe, Trial
 from polymix.search import protocol
 from polymix.space.mix import MixGenotype
 from polymix.testing.toy_model import Activation, ToyGenotype, ToyModel
-from polymix.train.feed import Feed, FeedTrainer
 from polymix.train.optimizer import make_optimizer, optimizer_tensors, restore_optimizer
+from polymix.train.supernet import RowLoader, SupernetTrainer
 
 
 class _Toy(protocol.Strategy):
@@ -39,9 +39,9 @@ class _Toy(protocol.Strategy):
     batch_size: int = Field(default=32, ge=1)
     lr: float = Field(default=0.01, gt=0)
 
-    _task: protocol.Task = PrivateAttr()
+    _task: protocol.SearchTask = PrivateAttr()
 
-    def setup(self, task: protocol.Task) -> None:
+    def setup(self, task: protocol.SearchTask) -> None:
         """Begin."""
         self._task = task
 
@@ -82,7 +82,7 @@ class ToyAskTell(_Toy):
     _inherited: tuple[str, ...] = PrivateAttr(default=())
     _best: Trial | None = PrivateAttr(default=None)
 
-    def setup(self, task: protocol.Task) -> None:
+    def setup(self, task: protocol.SearchTask) -> None:
         """Begin."""
         super().setup(task)
         self._rng = seeds.stream(task.seed, "toy candidates")
@@ -191,7 +191,7 @@ class ToyOneShot(_Toy):
     _optimizers: tuple[torch.optim.Optimizer, ...] = PrivateAttr(default=())
     _epoch: int = PrivateAttr(default=0)
 
-    def start(self, horizon: int | None, trainer: FeedTrainer) -> int:
+    def start(self, horizon: int | None, trainer: SupernetTrainer) -> int:
         """Build the supernet anew."""
         schema = self._task.schema
         genotype = self._genotype([0] * len(schema.modalities), "relu")
@@ -204,7 +204,7 @@ class ToyOneShot(_Toy):
         )
         return horizon or self.horizon
 
-    def epoch(self, trainer: FeedTrainer, train: Feed, val: Feed) -> EpochRecord:
+    def epoch(self, trainer: SupernetTrainer, train: RowLoader, val: RowLoader) -> EpochRecord:
         """Weights on all training rows, then the architecture on all validation rows."""
         net, epoch = self._net, self._epoch
         assert net is not None

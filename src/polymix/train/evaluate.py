@@ -23,17 +23,18 @@ from polymix.data.schema import Schema, Task
 from polymix.errors import GenotypeError, PolymixError
 from polymix.genotype import Genotype
 from polymix.nn.build import build_seeded, frozen_blocks, stack_key
-from polymix.nn.model import Model, Moments, load_matching
+from polymix.nn.model import Model, load_matching
+from polymix.nn.tokens import Moments
 from polymix.records import Cost, Fidelity, Proposal, Recipe, Score, Status, Trial
+from polymix.scoring.metrics import Metric
+from polymix.train.absent_tokens import State, with_absent_tokens
 from polymix.train.costs import Costs, schema_for
-from polymix.train.feature_bank import BankSource, FeatureBank, Progress
+from polymix.train.feature_bank import BankSource, FeatureBank, FeatureProgress
 from polymix.train.groups import Group, Grouping, Memory
 from polymix.train.learner import Learner, SingleLearner, StackLearner
 from polymix.train.loop import Job, Trainer
-from polymix.train.metrics import Metric
 from polymix.train.moments import moments_of
 from polymix.train.objective import Objective
-from polymix.train.settle import State, settled
 from polymix.train.shift import shifts_of
 from polymix.train.uncertainty import uncertainty
 
@@ -61,7 +62,7 @@ class Evaluator:
     bank: Path
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     checkpoint_after: float = 60.0
-    on_features: Progress | None = None
+    on_features: FeatureProgress | None = None
 
     def __post_init__(self) -> None:
         self._bank = FeatureBank(self.bank, self.dataset, self.device)
@@ -244,7 +245,7 @@ class Evaluator:
                 else None
             )
             if state is not None:
-                state = settled(models[k], state, source, rows, frozen)
+                state = with_absent_tokens(models[k], state, source, rows, frozen)
             done.append((trial, state))
         return done
 

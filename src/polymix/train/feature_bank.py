@@ -2,7 +2,7 @@
 
 One file per (encoder's weights, data, feature, pooling): `(N, T, C)` float16, native channels,
 written in chunks beside its place and moved there when whole. An extraction that was killed goes on
-from what it last noted (see `polymix.train.drafts`). Rows that lack the modality are
+from what it last noted (see `polymix.train.resumable_arrays`). Rows that lack the modality are
 never computed; models put their absent-tokens there. Test rows are never computed at all.
 """
 
@@ -22,12 +22,12 @@ from polymix.data.batch import Batch, RowSource, Source
 from polymix.data.dataset import Dataset
 from polymix.errors import DataError
 from polymix.nn.encoder import Encoder, StackEncoder
-from polymix.nn.model import Features, Model, Moments
-from polymix.nn.tokens import Pool, Tokens
-from polymix.train.drafts import Drafts
+from polymix.nn.model import Model
+from polymix.nn.tokens import Features, Moments, Pool, Tokens
 from polymix.train.moments import moments_of
+from polymix.train.resumable_arrays import ResumableArrays
 
-Progress = Callable[[str, int, int], None]
+FeatureProgress = Callable[[str, int, int], None]
 Pack = Callable[[Features], Features]
 
 CHUNK = 512
@@ -56,7 +56,7 @@ class FeatureBank:
         folder: Path,
         dataset: Dataset,
         device: torch.device,
-        progress: Progress | None = None,
+        progress: FeatureProgress | None = None,
     ) -> None:
         self.folder, self.dataset, self.device = folder, dataset, device
         self.progress = progress
@@ -158,10 +158,10 @@ class FeatureBank:
         self.folder.mkdir(parents=True, exist_ok=True)
         source = RowSource(self.dataset, self.device, [name])
         column = self.dataset.schema.index(name)
-        drafts = Drafts(paths)
+        drafts = ResumableArrays(paths)
         encoder.eval()
         try:
-            begin = drafts.adopt(len(self._rows))
+            begin = drafts.resume(len(self._rows))
             arrays = drafts.arrays
             for start in range(begin, len(self._rows), CHUNK):
                 rows = self._rows[start : start + CHUNK]

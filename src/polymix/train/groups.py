@@ -13,9 +13,9 @@ from torch import Tensor
 from polymix.data.dataset import Dataset
 from polymix.nn.build import stack_key, versions
 from polymix.records import Proposal, Recipe
+from polymix.scoring.metrics import Metric
+from polymix.train.absent_tokens import State
 from polymix.train.costs import schema_for
-from polymix.train.metrics import Metric
-from polymix.train.settle import State
 
 
 class Memory(Protocol):
@@ -80,7 +80,7 @@ class Grouping:
             "genotype": proposal.genotype.to_json(),
             "versions": versions(proposal.genotype),
             "fidelity": asdict(proposal.fidelity),
-            "recipe": _told(proposal.recipe),
+            "recipe": _recipe_key(proposal.recipe),
             "init": proposal.init,
             "keep": proposal.keep,
         }
@@ -118,6 +118,6 @@ class Grouping:
 LATER = ("thaw", "refit", "balanced", "shift")
 
 
-def _told(recipe: Recipe) -> dict[str, Any]:
+def _recipe_key(recipe: Recipe) -> dict[str, Any]:
     """A recipe as the ledger's key has it: what came later is left out where it is not used."""
     return {n: v for n, v in asdict(recipe).items() if n not in LATER or v}

@@ -8,8 +8,9 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from polymix.data.batch import Batch
-from polymix.nn.model import Model, Output
-from polymix.nn.pretrained import PretrainedEncoder
+from polymix.nn.encoders.pretrained import PretrainedEncoder
+from polymix.nn.model import Model
+from polymix.nn.tokens import Output
 from polymix.train.objective import Objective
 
 Weights = tuple[float, dict[str, float]]

@@ -20,9 +20,9 @@ from torch import Tensor
 from polymix import seeds
 from polymix.data.batch import Source
 from polymix.records import Fidelity, Recipe
-from polymix.train.hiding import draw_hidden, hide
+from polymix.scoring.metrics import Metric
 from polymix.train.learner import Learner
-from polymix.train.metrics import Metric
+from polymix.train.modality_dropout import draw_hidden, hide
 from polymix.train.objective import Objective
 from polymix.train.optimizer import make_optimizer, optimizer_tensors, restore_optimizer, step
 from polymix.train.shift import Steps, draw_shifts, shifted

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from polymix.data.batch import Source
-from polymix.nn.model import Features, Moments
+from polymix.nn.tokens import Features, Moments
 
 ROWS = 1024
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from polymix.data.schema import Schema, Target, Task
-from polymix.nn.model import Output
+from polymix.nn.tokens import Output
 
 
 def class_weights(target: Target) -> Tensor | None:

@@ -1,0 +1,1 @@
+"""Gradient-boosted trees on descriptions of each modality (Friedman 2001)."""

@@ -1,0 +1,1 @@
+"""EmbraceNet (Choi and Lee 2019)."""

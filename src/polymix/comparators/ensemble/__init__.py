@@ -1,0 +1,1 @@
+"""A weighted mean of trained models (Caruana et al. 2004)."""

@@ -1,0 +1,64 @@
+"""The finalist that is made of finalists: at each seed, a greedy mean of what that seed trained.
+
+A seed's ensemble is chosen from that seed's models alone, so that it is compared with them seed by
+seed, as they are with each other; what it is chosen by, and ranked by, are validation rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from polymix.comparators.ensemble import model  # noqa: F401 - registers what builds the genotype
+from polymix.comparators.ensemble.genotype import EnsembleGenotype, Member
+from polymix.records import Fidelity, Proposal, Role, Trial
+from polymix.scoring.greedy import greedy_weights
+from polymix.search.run import Run
+from polymix.search.standings import Finalist
+
+
+class GreedyEnsemble:
+    """The ensemble of each seed, as one finalist.
+
+    Nothing is trained, so that `--trials` does not count them.
+    """
+
+    def combine(
+        self, run: Run, finalists: Sequence[Finalist], deadline: float | None
+    ) -> Finalist | None:
+        """The finalist; none where no seed has two models, or no time is left."""
+        seeds = sorted({t.proposal.fidelity.seed for f in finalists for t in f.scored})
+        proposals = [p for seed in seeds if (p := _proposal(run, finalists, seed)) is not None]
+        if not proposals:
+            return None
+        found = Finalist(proposals[0], (Role.ENSEMBLE,), "ensemble")
+        found.trials += run.trial_runner.evaluate(proposals, Role.ENSEMBLE, deadline)
+        return found if found.scored else None
+
+
+def _proposal(run: Run, finalists: Sequence[Finalist], seed: int) -> Proposal | None:
+    members = [
+        t for f in finalists for t in f.scored if t.proposal.fidelity.seed == seed and t.weights
+    ]
+    if len(members) < 2:
+        return None
+    evaluator = run.evaluator
+    weights = greedy_weights(
+        evaluator.metric, evaluator.val_targets, [_predictions(t) for t in members]
+    )
+    genotype = EnsembleGenotype(
+        members=tuple(
+            Member(genotype=members[i].proposal.genotype, weight=w) for i, w in weights.items()
+        )
+    )
+    # Whole models: a frozen one's encoders lie in other weights than its own.
+    kept = [evaluator.trained(members[i]).state_dict() for i in weights]
+    init = tuple(evaluator.memory.keep_weights({n: t.cpu() for n, t in s.items()}) for s in kept)
+    rows = max(t.proposal.fidelity.rows for t in members)
+    return Proposal(genotype, Fidelity(rows, 1, seed), init=init, keep=True, stage="ensemble")
+
+
+def _predictions(trial: Trial) -> np.ndarray:
+    assert trial.predictions is not None
+    return trial.predictions

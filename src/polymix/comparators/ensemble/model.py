@@ -1,0 +1,108 @@
+"""The weighted mean of several models' predictions, as a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from polymix.comparators.ensemble.genotype import EnsembleGenotype
+from polymix.data.batch import Source
+from polymix.data.schema import Schema, Task
+from polymix.nn import build
+from polymix.nn.by_modality import ByModality
+from polymix.nn.model import Model
+from polymix.nn.tokens import Features, Output, Tokens
+
+VERSION = 1
+MIN_PROBABILITY = 1e-12
+
+
+class EnsembleModel(Model):
+    """The model of an `EnsembleGenotype`.
+
+    It is `fitted`: its members were trained before, so that there is nothing left to do.
+
+    Args:
+        genotype: what to build.
+        schema: what comes in and out.
+
+    Raises:
+        GenotypeError: a member cannot be built on this schema.
+    """
+
+    fitted = True
+
+    def __init__(self, genotype: EnsembleGenotype, schema: Schema) -> None:
+        super().__init__()
+        self.task = schema.target.task
+        self.weights = [member.weight for member in genotype.members]
+        self.members = nn.ModuleList(build.build(m.genotype, schema) for m in genotype.members)
+        names = dict.fromkeys(name for model in self._models for name in model.encoders)
+        # The members encode; these only say which modalities are read.
+        self.encoders = ByModality({name: nn.Identity() for name in names})
+        self.wants = dict.fromkeys(names, (0,))
+        self.absent = ByModality()
+        self.uncounted = sum(model.uncounted for model in self._models)
+
+    @property
+    def _models(self) -> list[Model]:
+        return [model for model in self.members if isinstance(model, Model)]
+
+    def encode(self, inputs: Mapping[str, Tensor]) -> Features:
+        """Each member's features, named `number/modality`."""
+        found: dict[str, list[Tokens]] = {}
+        for i, model in enumerate(self._models):
+            own = {name: inputs[name] for name in model.encoders}
+            found |= {f"{i}/{name}": list(tokens) for name, tokens in model.encode(own).items()}
+        return found
+
+    def fuse(self, features: Features, present: Tensor | None) -> Output:
+        """Each member's features to the logits of the mean prediction."""
+        total: Tensor | None = None
+        for i, (model, weight) in enumerate(zip(self._models, self.weights, strict=True)):
+            prefix = f"{i}/"
+            own = {n.removeprefix(prefix): t for n, t in features.items() if n.startswith(prefix)}
+            part = weight * self._predicted(model.fuse(own, present).fused)
+            total = part if total is None else total + part
+        assert total is not None
+        return Output(self._logits(total).to(torch.get_default_dtype()), {})
+
+    def _predicted(self, logits: Tensor) -> Tensor:
+        logits = logits.double()
+        if self.task is Task.REGRESSION:
+            return logits
+        return torch.sigmoid(logits) if self.task is Task.MULTILABEL else logits.softmax(1)
+
+    def _logits(self, mean: Tensor) -> Tensor:
+        if self.task is Task.REGRESSION:
+            return mean
+        p = mean.clamp(MIN_PROBABILITY, 1 - MIN_PROBABILITY)
+        return p.log() - (1 - p).log() if self.task is Task.MULTILABEL else p.log()
+
+    def take(self, position: int, tensors: Mapping[str, Tensor]) -> None:
+        """Kept weights are a member's, in the order of members."""
+        self._models[position].load_state_dict(dict(tensors))
+
+    def fit(self, source: Source, train: object, val: object, seed: int, deadline: object) -> bool:  # noqa: ARG002
+        """Nothing is left to fit."""
+        return True
+
+
+@build.build.register
+def _build(genotype: EnsembleGenotype, schema: Schema) -> Model:
+    return EnsembleModel(genotype, schema)
+
+
+@build.versions.register
+def _versions(genotype: EnsembleGenotype) -> dict[str, int]:
+    found = {"ensemble": VERSION}
+    for member in genotype.members:
+        found |= build.versions(member.genotype)
+    return found
+
+
+@build.fit_seconds.register
+def _fit_seconds(genotype: EnsembleGenotype, schema: Schema, rows: int) -> float:  # noqa: ARG001
+    return 0.0

@@ -1,0 +1,1 @@
+"""AV-MNIST: written and spoken digits (Vielzeuf et al. 2018)."""

@@ -1,0 +1,1 @@
+"""How written digits and spoken ones are made and mixed."""

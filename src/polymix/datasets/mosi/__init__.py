@@ -1,0 +1,1 @@
+"""CMU-MOSI: opinions in online videos (Zadeh et al. 2016)."""

@@ -1,0 +1,323 @@
+"""A person's own table as a dataset: read once, kept in the cache, opened at once from then on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from polymix.data.dataset import Dataset, DatasetWriter
+from polymix.data.schema import Task
+from polymix.data.split import TEST, TRAIN, VAL
+from polymix.datasets.builder import Progress
+from polymix.datasets.cache import open_built
+from polymix.errors import DataError, UsageError, did_you_mean
+from polymix.tables.cells import text_of
+from polymix.tables.files import Table, joined, open_table
+from polymix.tables.fit import fit_recipe
+from polymix.tables.infer_columns import Columns, infer_columns, type_problems
+from polymix.tables.infer_target import infer_target
+from polymix.tables.read import read_into, read_target, refuse
+from polymix.tables.recipe import ColumnType, TableRecipe, TargetRecipe
+from polymix.tables.report import Fault, TableReport
+from polymix.tables.split import (
+    column_codes,
+    duplicates,
+    group_codes,
+    random_codes,
+    time_codes,
+)
+
+TableSource = str | Path | pd.DataFrame
+PATHS = (ColumnType.IMAGE, ColumnType.AUDIO, ColumnType.TIMESERIES, ColumnType.FEATURES)
+"""What cells that name files can be."""
+
+RECIPE, REPORT = "table.json", "data_report.json"
+"""Files that stand in a table's dataset folder, and in the folders of runs on it."""
+
+
+class TableOptions(BaseModel):
+    """How a table is read.
+
+    Attributes:
+        target: the column that is predicted.
+        task: what kind of prediction it is; found in the column where not given.
+        group: a column whose rows with the same value stay in one split.
+        time: a column by which the earliest rows train and the latest test.
+        split: a column that names each row's split.
+        types: types by column, or by a group's name, in place of what would be found.
+        image_size: side of images, in place of what the files call for.
+        strict: whether a cell that gives nothing is an error.
+        seed: of a split at random.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    target: str
+    task: Task | None = None
+    group: str | None = None
+    time: str | None = None
+    split: str | None = None
+    types: dict[str, str] = Field(default_factory=dict)
+    image_size: int | None = Field(default=None, ge=8, le=512)
+    strict: bool = False
+    seed: int = Field(default=0, ge=0)
+
+
+@dataclass(frozen=True)
+class TableBuilder:
+    """Builds a table's dataset; made by `plan_table`.
+
+    Attributes:
+        table: its cells.
+        options: how it is read.
+        columns: what they are.
+        target: what is predicted.
+        why: the reason for that.
+        tuning: how many of the last rows validate, all others being trained on; none where the
+            options split the rows.
+    """
+
+    NAME: ClassVar[str] = "tables"
+    SUMMARY: ClassVar[str] = "a table of one's own"
+    MODALITIES: ClassVar[tuple[str, ...]] = ()
+    NEEDS_RAW: ClassVar[bool] = False
+    VERSION: ClassVar[int] = 2
+
+    table: Table
+    options: TableOptions
+    columns: Columns
+    target: TargetRecipe
+    why: str
+    tuning: int = 0
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """All that decides the bytes, besides the table and its files."""
+        how = self.options.model_dump(mode="json", exclude={"strict"})
+        return {"table": self.table.name, **how, **({"tuning": self.tuning} if self.tuning else {})}
+
+    def fingerprint(self, raw: Path | None) -> str:  # noqa: ARG002
+        """Sixteen hex digits for the cells, and for the size and date of each file they name."""
+        digest = hashlib.sha256(self.table.digest.encode())
+        for column in self.columns.of(*PATHS):
+            for cell in self.table[column]:
+                if isinstance(cell, str | Path):
+                    digest.update(_stamp(self.table.folder, str(cell)))
+        return digest.hexdigest()[:16]
+
+    def build(self, path: Path, raw: Path | None, progress: Progress | None = None) -> None:  # noqa: ARG002
+        """Write the dataset's folder.
+
+        Raises:
+            DataError: the table cannot be learned from.
+            MissingExtraError: a package that reading it needs is not installed.
+        """
+        table, report = self.table, TableReport(self.table.name, notes=list(self.table.notes))
+        values, labelled = read_target(self.target, table[self.target.column])
+        _unlabelled(report, table[self.target.column], labelled, self.target.column)
+        rows = np.flatnonzero(labelled)
+        codes = self._codes(values[rows], rows)
+        aside = int((codes < 0).sum())
+        rows, codes = rows[codes >= 0], codes[codes >= 0]
+        counts = [int((codes == side).sum()) for side in (TRAIN, VAL, TEST)]
+        if not counts[0] or not counts[1]:
+            raise DataError(
+                f"'{table.name}': {counts[0]} rows to train on and {counts[1]} to validate on: "
+                "at least one of each is needed"
+            )
+        recipe = fit_recipe(
+            table, self.columns, self.target, rows[codes == TRAIN], self.options.image_size
+        )
+        report.rows = {
+            "read": len(table),
+            "used": len(rows),
+            "without a label": int((~labelled).sum()),
+            **({f"without a {self._splitter}": aside} if self._splitter else {}),
+        }
+        report.split = dict(zip(("train", "val", "test"), counts, strict=True))
+        report.columns = [note.model_dump(mode="json") for note in recipe.notes]
+        twice = duplicates(table, list(recipe.inputs), rows, codes)
+        report.duplicates = {"count": sum(map(len, twice)), "rows": twice}
+        _unlearned(report, self.target, values[rows[codes == TRAIN]])
+        settings = {"builder": self.NAME, "version": self.VERSION, **self.settings}
+        name = table.name
+        with DatasetWriter(path, name, recipe.row_schema, len(rows), settings) as writer:
+            writer.codes[:] = codes
+            writer.targets[:] = values[rows]
+            read_into(table, rows, recipe, writer.arrays, writer.present, report, progress)
+            writer.beside = {RECIPE: recipe.to_json(), REPORT: report.to_json()}
+
+    @property
+    def _splitter(self) -> str | None:
+        return "time" if self.options.time else "split" if self.options.split else None
+
+    def _codes(self, targets: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        options, table = self.options, self.table
+        if self.tuning:
+            return np.where(rows < len(table) - self.tuning, TRAIN, VAL).astype(np.int64)
+        if options.group is not None:
+            groups = [None if c is None else text_of(c) for c in table[options.group][rows]]
+            return group_codes(targets, groups, options.seed).astype(np.int64)
+        if options.time is not None:
+            return time_codes(table[options.time][rows])
+        if options.split is not None:
+            return column_codes(options.split, table[options.split][rows], targets, options.seed)
+        return random_codes(targets, options.seed).astype(np.int64)
+
+
+def _stamp(folder: Path, cell: str) -> bytes:
+    try:
+        about = (folder / cell.strip()).stat()
+    except (OSError, ValueError):
+        return b"-"
+    return f"{about.st_size},{about.st_mtime_ns};".encode()
+
+
+def _unlabelled(report: TableReport, cells: np.ndarray, labelled: np.ndarray, column: str) -> None:
+    for row in np.flatnonzero(~labelled):
+        cause = "empty" if cells[row] is None else "not a number"
+        value = "" if cells[row] is None else str(cells[row])[:80]
+        report.faults.append(Fault(int(row), column, cause, value))
+
+
+def _unlearned(report: TableReport, target: TargetRecipe, values: np.ndarray) -> None:
+    if target.task is Task.REGRESSION:
+        return
+    if target.task is Task.MULTILABEL:
+        seen = np.asarray(values.any(0))
+    else:
+        seen = np.isin(np.arange(len(target.classes)), values)
+    lost = [name for name, there in zip(target.classes, seen, strict=True) if not there]
+    if lost:
+        shown = ", ".join(map(repr, lost[:10]))
+        report.notes.append(f"no training row has {shown}: it cannot be learned")
+
+
+def plan_table(
+    source: TableSource, options: TableOptions, tuning: TableSource | None = None
+) -> TableBuilder:
+    """Look at a table: what its columns and its target are. No file that it names is opened.
+
+    Args:
+        source: the table.
+        options: how it is read.
+        tuning: a table of the rows that validate: all of the other's are then trained on, and
+            there are no test rows.
+
+    Raises:
+        DataError: it is no table, or its target cannot be learned, or the other lacks columns.
+        UsageError: an option names a column that is not there; all problems at once.
+    """
+    table = open_table(source)
+    roles = {"group": options.group, "time": options.time, "split": options.split}
+    named = {role: column for role, column in roles.items() if column is not None}
+    problems = [
+        f"--{flag} {column}: '{table.name}' has no such column: "
+        f"{did_you_mean(column, table.columns)}"
+        for flag, column in [("target", options.target), *named.items()]
+        if column not in table.cells
+    ]
+    if named and tuning is not None:
+        problems.append(
+            f"{' and '.join('--' + n for n in named)} and tuning data exclude each other: give one"
+        )
+    if len(named) > 1:
+        problems.append(f"{' and '.join('--' + n for n in named)} exclude each other: give one")
+    if options.target in named.values():
+        problems.append(f"'{options.target}' is the target: it cannot split the rows as well")
+    given = dict(options.types)
+    said = given.pop(options.target, None)
+    if said is not None and said not in list(Task):
+        problems.append(
+            f"column types: the target '{options.target}' can be {', '.join(Task)}, not {said!r}"
+        )
+    problems += type_problems(table, given, {options.target, *named.values()} - set(given))
+    if problems:
+        raise UsageError(problems)
+    more = None if tuning is None else open_table(tuning)
+    if more is not None:
+        rows = joined(table, more, ())
+        columns = infer_columns(rows, {options.target: ""}, given)
+        table = joined(table, more, columns.of(*PATHS))
+    task = options.task or (Task(said) if said is not None else None)
+    target, why = infer_target(options.target, table[options.target], task)
+    reserved = {options.target: f"the target, {target.task}: {why}"}
+    if options.group is not None:
+        reserved[options.group] = "the groups: left out"
+    if options.split is not None:
+        reserved[options.split] = "names the split: left out"
+    if options.time is not None and options.time not in given:
+        reserved[options.time] = "the time of the split: left out"
+    columns = infer_columns(table, reserved, given)
+    return TableBuilder(table, options, columns, target, why, 0 if more is None else len(more))
+
+
+def open_table_dataset(
+    source: TableSource,
+    options: TableOptions,
+    progress: Progress | None = None,
+    tuning: TableSource | None = None,
+) -> Dataset:
+    """A table as a dataset, built into the cache where it is not there.
+
+    `read_recipe` and `read_report` give what its folder keeps besides the rows.
+
+    Args:
+        source: a file or a frame.
+        options: how it is read.
+        progress: told how far the build is.
+        tuning: see `plan_table`.
+
+    Raises:
+        DataError: the table cannot be read, or, if strict, has cells that give nothing.
+        UsageError: an option names what is not there.
+        MissingExtraError: a package that reading it needs is not installed.
+    """
+    dataset = open_built(plan_table(source, options, tuning), None, progress)
+    if options.strict:
+        report = read_report(dataset)
+        found = TableReport(dataset.name, faults=[Fault(**cell) for cell in report["cells"]])
+        refuse(found)
+    return dataset
+
+
+def read_recipe(dataset: Dataset) -> TableRecipe | None:
+    """How a table's dataset was read; none for a dataset that was no table."""
+    if dataset.path is None or not (dataset.path / RECIPE).is_file():
+        return None
+    return TableRecipe.load(dataset.path / RECIPE)
+
+
+def files_of_table(dataset: Dataset) -> dict[str, bytes]:
+    """The files that a run on a table keeps, by name; none for a dataset that was no table."""
+    if dataset.path is None or not (dataset.path / RECIPE).is_file():
+        return {}
+    return {name: (dataset.path / name).read_bytes() for name in (RECIPE, REPORT)}
+
+
+def report_of(dataset: Dataset) -> dict[str, Any]:
+    """What was found in a table, as plain values; nothing for a dataset that was no table."""
+    return read_report(dataset) if files_of_table(dataset) else {}
+
+
+def read_report(dataset: Dataset) -> dict[str, Any]:
+    """What was found in a table; see `TableReport.plain`.
+
+    Raises:
+        DataError: the dataset was no table.
+    """
+    if dataset.path is None:
+        raise DataError(f"'{dataset.name}' was no table")
+    try:
+        found = json.loads((dataset.path / REPORT).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{dataset.path / REPORT} cannot be read: {error}") from None
+    return dict(found)

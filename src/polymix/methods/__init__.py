@@ -1,0 +1,1 @@
+"""The search methods, a folder each: space, model and strategy side by side."""

@@ -1,0 +1,1 @@
+"""Chooses what to search by the data and the budget."""

@@ -1,0 +1,187 @@
+"""Auto: what to search, and how, by the data and the budget, with the reasons written down.
+
+    one modality        encoders alone: there is nothing to fuse
+    many modalities     fewer candidates of each, so that every one is tried
+    few rows            all of them in every probe, probes repeated, all training longer
+    few recordings      their spectrograms move at random in training
+    a tight time limit  the candidates that are quick
+
+What searches is MixMAS: its stages cost little, whatever the modalities. Gradient boosting stands
+among the finalists of every strategy, where the data are of its kind.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field, PrivateAttr
+
+from polymix.data.sample import sample_size
+from polymix.data.schema import Kind, Modality
+from polymix.genotype import Block
+from polymix.methods.mixmas.mixmas import CANDIDATES, MixMAS
+from polymix.nn import catalog
+from polymix.records import Proposal, Trial
+from polymix.search.protocol import SearchTask, Strategy
+
+MAX_FULL_MODALITIES = 4
+"""Modalities above which each has fewer candidates."""
+
+SMALL_TABLE_ROWS = 2000
+"""Training rows below which a probe takes them all, twice."""
+
+MIN_FULL_STEPS, MIN_PROBE_STEPS = 1500, 500
+"""Optimizer steps that the full training, and a probe, should have at least."""
+
+MAX_FULL_EPOCHS, MAX_PROBE_EPOCHS = 200, 50
+"""Epochs that they have at most."""
+
+PREFERENCE_Z = 1.0
+"""A probe is preferred once it is so many standard errors better: the one-standard-error rule."""
+
+MAX_SHIFTED_ROWS, DEFAULT_SHIFT = 20_000, 0.125
+"""Training rows below which spectrograms are moved, and by how much of their time."""
+
+QUICK_ENCODERS = ("mlp", "conv", "mlp-mixer")
+MIN_EPOCHS = 3
+
+
+class Auto(Strategy):
+    """Chooses by the data and the budget; `reasons` says what, and why.
+
+    Attributes:
+        encoders: as MixMAS's; by the data where not given.
+        epochs: of a probe; by the rows where not given.
+        full_epochs: of the full training, at most; by the rows where not given.
+        modality_dropout: chance that a row's modality is hidden, where rows may lack one.
+        shift: share of their time by which spectrograms move at random in training; by the rows
+            where not given.
+    """
+
+    name: ClassVar[str] = "auto"
+    summary: ClassVar[str] = "chooses what to search by the data and the budget, and says why"
+
+    encoders: list[str] | dict[str, list[str]] | None = None
+    epochs: int | None = Field(default=None, ge=1)
+    full_epochs: int | None = Field(default=None, ge=1)
+    modality_dropout: float = Field(default=0.1, ge=0, lt=1)
+    shift: float | None = Field(default=None, ge=0, lt=1)
+
+    _inner: MixMAS = PrivateAttr()
+    _reasons: list[str] = PrivateAttr(default_factory=list)
+
+    def setup(self, task: SearchTask) -> None:
+        """Choose, and set up what was chosen."""
+        options, self._reasons = self._by_data(task)
+        self._inner = MixMAS(**options)
+        self._inner.setup(task)
+        if self._cramped(task) and self.encoders is None:
+            quick = {m.name: self._quick(m) for m in task.schema.modalities}
+            self._inner = MixMAS(**{**options, "encoders": quick, "seeds": 1})
+            self._inner.setup(task)
+            self._reasons.append("the time limit is tight: only encoders that are quick")
+
+    def _by_data(self, task: SearchTask) -> tuple[dict[str, Any], list[str]]:
+        """MixMAS's options by modalities and rows, and the reason for each that is not usual."""
+        modalities = task.schema.modalities
+        kinds = ", ".join(f"{m.name} ({m.kind})" for m in modalities)
+        reasons = [f"mixmas on {task.rows} training rows of {kinds}"]
+        batch = MixMAS.model_fields["batch_size"].default
+        usual = MixMAS.model_fields["full_epochs"].default
+        needed = math.ceil(MIN_FULL_STEPS / math.ceil(task.rows / batch))
+        full = self.full_epochs or min(MAX_FULL_EPOCHS, max(usual, needed))
+        brief = MixMAS.model_fields["epochs"].default
+        wanted = math.ceil(MIN_PROBE_STEPS / math.ceil(task.rows / batch))
+        probe = self.epochs or min(MAX_PROBE_EPOCHS, max(brief, wanted))
+        options: dict[str, Any] = {
+            "epochs": probe,
+            "full_epochs": full,
+            "modality_dropout": self.modality_dropout,
+            "encoders": self.encoders,
+            "tie_z": PREFERENCE_Z,
+            "shift": self.shift or 0.0,
+        }
+        sounds = [m.name for m in modalities if m.kind is Kind.AUDIO]
+        if sounds and task.rows < MAX_SHIFTED_ROWS and self.shift is None:
+            options["shift"] = DEFAULT_SHIFT
+            reasons.append(
+                f"fewer than {MAX_SHIFTED_ROWS} rows: {', '.join(sounds)} moved at random in "
+                f"training, "
+                f"by up to {DEFAULT_SHIFT:.1%} of the time"
+            )
+        if full > usual and self.full_epochs is None:
+            reasons.append(f"few rows make few steps: up to {full} epochs of full training")
+        if probe > brief and self.epochs is None:
+            reasons.append(f"few rows make few steps: up to {probe} epochs of a probe")
+        if len(modalities) == 1:
+            reasons.append("one modality: encoders alone are searched, there is nothing to fuse")
+        if len(modalities) > MAX_FULL_MODALITIES:
+            options |= {"fusions": ["concat", "mean"], "networks": ["none", "mlp-mixer"]}
+            if self.encoders is None:
+                options["encoders"] = {m.name: self._quick(m) for m in modalities}
+            reasons.append(f"{len(modalities)} modalities: fewer candidates of each")
+        if task.rows < SMALL_TABLE_ROWS:
+            options |= {"sample_rows": task.rows, "seeds": 2}
+            reasons.append(
+                f"fewer than {SMALL_TABLE_ROWS} rows: every probe sees all of them, not a "
+                f"sample of "
+                f"{sample_size(task.rows)}, and is made twice"
+            )
+        return options, reasons
+
+    def _quick(self, modality: Modality) -> list[str]:
+        """Candidates that train quickly, and those that come with weights."""
+        found = [n for n in CANDIDATES[modality.kind] if n in QUICK_ENCODERS]
+        return found + [block.name for block in catalog.pretrained_for(modality)]
+
+    def _cramped(self, task: SearchTask) -> bool:
+        """Whether the time is short even for a few epochs of every candidate on half the rows."""
+        if task.seconds is None:
+            return False
+        wanted = min(task.rows, self._inner.sample_rows or sample_size(task.rows))
+        least = min(MIN_EPOCHS, self._inner.epochs)
+        return any(
+            p.fidelity.epochs < least or p.fidelity.rows < wanted / 2
+            for p in self._inner.expected()
+        )
+
+    def reasons(self) -> Sequence[str]:
+        """What is searched, and why."""
+        return self._reasons
+
+    # All else is that of what was chosen.
+
+    def ask(self) -> Sequence[Proposal]:
+        """The next cohort."""
+        return self._inner.ask()
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """The cohort's trials."""
+        self._inner.tell(trials)
+
+    def derive(self) -> Sequence[Proposal]:
+        """What to train in full."""
+        return self._inner.derive()
+
+    def chosen_encoders(self) -> Mapping[str, Block]:
+        """The encoder of each modality."""
+        return self._inner.chosen_encoders()
+
+    def random(self, rng: np.random.Generator) -> Proposal | None:
+        """A genotype of the space that was chosen."""
+        return self._inner.random(rng)
+
+    def in_full(self, tried: Proposal, like: Proposal) -> Proposal:
+        """What `random` gave, as it is to be trained in full."""
+        return self._inner.in_full(tried, like)
+
+    def expected(self) -> Sequence[Proposal]:
+        """All that will be asked for."""
+        return self._inner.expected()
+
+    def size(self) -> int | None:
+        """How many genotypes the space holds."""
+        return self._inner.size()

@@ -1,0 +1,1 @@
+"""M2-Mixer (Bezirganyan et al. 2023)."""

@@ -1,0 +1,1 @@
+"""MFAS (Pérez-Rúa et al. 2019)."""

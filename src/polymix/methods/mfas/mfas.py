@@ -1,0 +1,267 @@
+"""MFAS (Pérez-Rúa et al. 2019): which layers of which backbone to fuse, layer by layer.
+
+Algorithm 1, with iterations outside, levels inside and nothing reset (the paper prints levels
+outside, but its Fig. 5 and the mixed lengths of Table 1 say otherwise):
+
+    backbones, each alone, in full, as ordinary trials                      `_backbone_probes`
+    S_1 ← Γ_1, all networks of one layer                                    `_next`
+    for e = 1 … E_search, for l = 1 … L:       one step, one temperature    `temperature`
+        S'_l ← S_{l-1} with one more layer; A' ← π(S'_l)                    `unfold`, `predict`
+        S_l ← K of S'_l, drawn with p ∝ exp(A' / T)                         `sample`
+        train S_l for E_train epochs, from shared weights if asked          `_proposal`, `_shared`
+        π ← all that is known                                               `tell`
+    the best are trained in full, wide: backbones first frozen, then not    `derive`
+
+What was trained is never trained again: it is not drawn, and a step that finds nothing new to draw
+only hands on a sample of what is known.
+
+Where the paper trains 2 epochs from shared weights at a learning rate of 1e-3, the default here is
+6 epochs, each network from its own start, at 5e-3, scored after the last of them: the score has to
+say how networks compare once trained in full, and after so little training it says how quickly
+they start. The rank correlations are in docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field, PrivateAttr
+
+from polymix import seeds
+from polymix.data.schema import Task
+from polymix.genotype import Block
+from polymix.methods.backbones import OnBackbones
+from polymix.methods.mfas.space import Activation, MFASGenotype, MFASSpace
+from polymix.methods.mfas.surrogate import Row, Surrogate, sample, temperature
+from polymix.records import Proposal, Recipe, Trial
+from polymix.search.protocol import SearchTask
+
+
+class MFAS(OnBackbones):
+    """Search for fusion networks on the features of trained backbones.
+
+    Attributes:
+        length: L, the most fusion layers.
+        iterations: E_search.
+        samples: K, networks a step.
+        activations: P of them.
+        epochs: E_train.
+        width: of a fusion layer, in the search.
+        lr: in the search.
+        sharing: whether W_l starts from the last W_l that was trained, as in the paper: what is
+            tried late then starts ahead.
+        hottest: T_max.
+        coldest: T_min.
+        top: how many are trained in full.
+        full_width: of their fusion layers.
+        full_epochs: of their training.
+        thaw: epochs of it with frozen backbones; at most half of it.
+        full_lr: its learning rate at the start.
+        balanced: whether, of a multilabel target, a label's rare positives weigh as much as its
+            negatives.
+    """
+
+    name: ClassVar[str] = "mfas"
+    summary: ClassVar[str] = "which layers of trained backbones to fuse, by a surrogate's guesses"
+
+    length: int = Field(default=4, ge=1)
+    iterations: int = Field(default=3, ge=1)
+    samples: int = Field(default=15, ge=1)
+    activations: list[Activation] = Field(default=["relu", "sigmoid"], min_length=1)
+    epochs: int = Field(default=6, ge=1)
+    width: int = Field(default=32, ge=1)
+    lr: float = Field(default=5e-3, gt=0)
+    sharing: bool = False
+    hottest: float = Field(default=10.0, gt=0)
+    coldest: float = Field(default=0.2, gt=0)
+    top: int = Field(default=5, ge=1)
+    full_width: int = Field(default=256, ge=1)
+    full_epochs: int = Field(default=20, ge=1)
+    thaw: int = Field(default=5, ge=0)
+    full_lr: float = Field(default=1e-3, gt=0)
+    balanced: bool = True
+
+    _space: MFASSpace = PrivateAttr()
+    _surrogate: Surrogate = PrivateAttr()
+    _rng: np.random.Generator = PrivateAttr()
+    _step: int = PrivateAttr(default=0)
+    _parents: list[MFASGenotype] = PrivateAttr(default_factory=list)
+    _scores: dict[MFASGenotype, float] = PrivateAttr(default_factory=dict)
+    _last: dict[int, tuple[int, str]] = PrivateAttr(default_factory=dict)
+    _trained: int = PrivateAttr(default=0)
+    _frozen: dict[str, bool] = PrivateAttr(default_factory=dict)
+
+    def setup(self, task: SearchTask) -> None:
+        """Name the backbones, and count their features."""
+        self._task = task
+        self._rng = seeds.stream(task.seed, "mfas")
+        self._open(self._blocks())
+
+    def _recipe(self, lr: float, *, frozen: bool = False, thaw: int = 0) -> Recipe:
+        balanced = self.balanced and self._task.schema.target.task is Task.MULTILABEL
+        return replace(super()._recipe(lr, frozen=frozen, thaw=thaw), balanced=balanced)
+
+    def _problems(self) -> list[str]:
+        if len(set(self.activations)) != len(self.activations):
+            return [f"activations: each once, but got {self.activations}"]
+        return []
+
+    def _open(self, blocks: Mapping[str, Block]) -> None:
+        """The space, and a surrogate that has seen nothing of it."""
+        counts = self._counts(blocks)
+        self._space = MFASSpace(blocks, counts, self.activations, self.length, self.width)
+        self._surrogate = Surrogate([*counts, len(self.activations)], self._task.seed)
+
+    # Asking.
+
+    def ask(self) -> Sequence[Proposal]:
+        """The backbones, then the networks of each step; nothing after the last."""
+        if not self._begun:
+            return self._backbone_probes(self._space.backbones)
+        if not self._kept:
+            return []
+        while self._step < self.iterations * self.length:
+            fresh = self._next()
+            if fresh:
+                return [self._proposal(g) for g in fresh]
+            self._step += 1
+        return []
+
+    def _next(self) -> list[MFASGenotype]:
+        """The networks of this step that are to be trained; `_parents` are what is unfolded next.
+
+        At level 1 all of Γ_1 are trained, once, and K of them, drawn, are what is unfolded.
+        """
+        level = self._step % self.length
+        found = self._space.singles()
+        if level:
+            unfolded = [g for parent in self._parents for g in self._space.unfold(parent)]
+            found = list(dict.fromkeys(unfolded))
+        fresh = [g for g in found if g not in self._scores]
+        if level == 0 and fresh:
+            # What a budget may cut off is no matter of the order in which they are listed.
+            return [fresh[int(i)] for i in self._rng.permutation(len(fresh))]
+        self._parents = self._drawn(fresh or found)
+        return self._parents if fresh else []
+
+    def _drawn(self, found: Sequence[MFASGenotype]) -> list[MFASGenotype]:
+        steps = self.iterations * self.length
+        heat = temperature(self._step, steps, self.hottest, self.coldest)
+        guesses = self._surrogate.predict([self._rows(g) for g in found])
+        return [found[i] for i in sample(guesses, self.samples, heat, self._rng)]
+
+    def _rows(self, genotype: MFASGenotype) -> list[Row]:
+        return [(*f, self.activations.index(a)) for f, a in genotype.layers]
+
+    def _proposal(self, genotype: MFASGenotype) -> Proposal:
+        level, iteration = self._step % self.length + 1, self._step // self.length + 1
+        return Proposal(
+            genotype,
+            self._fidelity(self.epochs),
+            self._recipe(self.lr, frozen=True),
+            (*self._kept.values(), *self._shared(len(genotype.layers))),
+            keep=self.sharing,
+            stage=f"iteration {iteration}, level {level}",
+        )
+
+    def _shared(self, length: int) -> list[str]:
+        """Weights to start from, the oldest first: of each W_l the last that was trained.
+
+        Whoever trained W_l trained all layers below it too, so that weights applied in the order
+        in which they were made leave of each layer the last.
+        """
+        found = {self._last[level] for level in range(length) if level in self._last}
+        return [digest for _, digest in sorted(found)]
+
+    # Being told.
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """Keep backbones; or scores and weights, and let the surrogate learn from all scores."""
+        if not self._begun:
+            names = list(self._space.backbones)
+            self._keep(names, trials)
+            if self._kept and len(self._kept) < len(names):
+                # A modality whose backbone could not be trained takes no part.
+                self._open({n: b for n, b in self._space.backbones.items() if n in self._kept})
+            return
+        for trial in trials:  # in the order of proposals: the last one's weights stay
+            genotype = trial.proposal.genotype
+            assert isinstance(genotype, MFASGenotype)
+            self._scores[genotype] = _score(trial)
+            if trial.weights and self.sharing:
+                self._trained += 1
+                for level in range(len(genotype.layers)):
+                    self._last[level] = (self._trained, trial.weights)
+        known = [g for g, score in self._scores.items() if np.isfinite(score)]
+        if known:
+            rows = [self._rows(g) for g in known]
+            self._surrogate.update(rows, [self._scores[g] for g in known])
+        if self._step % self.length == 0:
+            self._parents = self._drawn(self._space.singles())
+        self._step += 1
+
+    # What comes after.
+
+    def derive(self) -> Sequence[Proposal]:
+        """The best, wide, from the backbones: first frozen, then trained with all heads' losses."""
+        known = [g for g, score in self._scores.items() if np.isfinite(score)]
+        best = sorted(known, key=lambda g: -self._scores[g])[: self.top]
+        thaw = min(self.thaw, self.full_epochs // 2) if self._kept else 0
+        recipe = self._recipe(self.full_lr, thaw=thaw)
+        return [
+            Proposal(
+                self._wide(genotype), self._fidelity(self.full_epochs), recipe,
+                tuple(self._kept.values()), stage="winner",
+            )
+            for genotype in best or [self._plain()]
+        ]  # fmt: skip
+
+    def _wide(self, genotype: MFASGenotype) -> MFASGenotype:
+        return genotype.model_copy(update={"width": self.full_width, "multitask": True})
+
+    def _plain(self) -> MFASGenotype:
+        """The last features, joined: what is left to guess where nothing could be tried."""
+        last = tuple(count - 1 for count in self._space.features)
+        return self._space.genotype([(last, self.activations[0])])
+
+    def in_full(self, tried: Proposal, like: Proposal) -> Proposal:
+        """As wide, and with the heads, that `derive` gives."""
+        assert isinstance(tried.genotype, MFASGenotype)
+        return replace(like, genotype=self._wide(tried.genotype), init=tried.init)
+
+    def chosen_encoders(self) -> Mapping[str, Block]:
+        """The backbones."""
+        return self._blocks()
+
+    def random(self, rng: np.random.Generator) -> Proposal | None:
+        """A network that inherits no weights; none without backbones."""
+        if not self._kept:
+            return None
+        recipe, init = self._recipe(self.lr, frozen=True), tuple(self._kept.values())
+        genotype = self._space.sample(rng)
+        return Proposal(genotype, self._fidelity(self.epochs), recipe, init, stage="random")
+
+    def expected(self) -> Sequence[Proposal]:
+        """Backbones, Γ_1, and K networks of each level, whichever they will be."""
+        search = list(self._space.singles())
+        for _ in range(self.iterations):
+            for level in range(1, self.length):
+                count = min(self.samples, self._space.count(level + 1))
+                search += [self._space.genotype(search[0].layers * (level + 1))] * count
+        recipe, fidelity = self._recipe(self.lr, frozen=True), self._fidelity(self.epochs)
+        return [
+            *self._backbone_probes(self._space.backbones),
+            *(Proposal(g, fidelity, recipe) for g in search),
+        ]
+
+    def size(self) -> int:
+        """Σ_l (M·N·P)^l."""
+        return len(self._space)
+
+
+def _score(trial: Trial) -> float:
+    """The metric after the last epoch: of the best of them, luck in its choice would be scored."""
+    return trial.curve[-1] if trial.usable else float("-inf")

@@ -1,0 +1,1 @@
+"""MixMAS (Chergui et al. 2025)."""

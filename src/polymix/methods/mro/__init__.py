@@ -1,0 +1,1 @@
+"""MRO: search over cross-modal attention paths."""

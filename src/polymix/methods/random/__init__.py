@@ -1,0 +1,1 @@
+"""Random search, which every search is compared with."""

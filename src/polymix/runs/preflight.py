@@ -1,0 +1,73 @@
+"""A driver that leaves nothing behind: what a search would do is asked before it is begun."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from polymix.data.dataset import Dataset
+from polymix.errors import GenotypeError, UsageError
+from polymix.records import Budget
+from polymix.runs.config import RunConfig
+from polymix.scoring.metrics import metric_for
+from polymix.search.driver import Driver
+from polymix.search.protocol import Strategy
+from polymix.search.trial_runner import LocalRunner
+from polymix.store.ledger import Ledger
+from polymix.train.evaluate import Evaluator
+
+
+@contextmanager
+def preflight_driver(
+    config: RunConfig, dataset: Dataset, strategy: Strategy, budget: Budget
+) -> Iterator[Driver]:
+    """The run's driver on a ledger that is gone afterwards.
+
+    Raises:
+        PolymixError: a ledger to reuse is none.
+    """
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        Ledger.open(Path(scratch) / "ledger.sqlite", config.reuse) as ledger,
+    ):
+        evaluator = Evaluator(
+            dataset=dataset,
+            metric=metric_for(dataset.schema.target.task, config.metric),
+            memory=ledger,
+            bank=Path(scratch) / "bank",
+            device=torch.device(config.device),
+        )
+        yield Driver(
+            evaluator=evaluator,
+            runner=LocalRunner(evaluator),
+            ledger=ledger,
+            strategy=strategy,
+            budget=budget,
+            seed=config.seed,
+            compare=config.compare,
+        )
+
+
+def check_setup(config: RunConfig, dataset: Dataset, strategy: Strategy) -> None:
+    """Set a copy of the strategy up on the data: only it can say what it cannot use.
+
+    Raises:
+        PolymixError: an option does not go with the data, nothing that it would try can be built,
+            or a ledger to reuse is none.
+    """
+    budget = Budget(trials=config.trials)
+    with preflight_driver(config, dataset, strategy.fresh(), budget) as driver:
+        driver.prepare()
+        refused: dict[str, None] = {}
+        for proposal in driver.strategy.expected():
+            try:
+                driver.evaluator.cost(proposal.genotype, proposal.recipe)
+                return
+            except GenotypeError as error:
+                refused |= dict.fromkeys(error.problems)
+        if refused:
+            raise UsageError(list(refused)[:5])

@@ -1,0 +1,183 @@
+"""The rows that a command is to score or to predict, brought to the model's schema."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from polymix import seeds
+from polymix.data.dataset import Dataset
+from polymix.data.folder import target_layout
+from polymix.data.schema import Schema, Task
+from polymix.data.split import SealedRows, Split
+from polymix.datasets import DATASETS, Progress, open_dataset
+from polymix.errors import DataError, UsageError, did_you_mean
+from polymix.runs.config import RunConfig
+from polymix.runs.inference import on_schema
+from polymix.runs.run_data import Data, is_own, open_own, own_table
+from polymix.store.run_folder import RunFolder
+from polymix.tables.read import read_rows
+from polymix.tables.recipe import TableRecipe
+
+GIVEN = "given"
+"""The split of rows that are none of the run's."""
+
+MAX_EXPLAINED_ROWS = 2000
+"""Rows that are scored again and again where nothing else is asked for."""
+
+
+@dataclass(frozen=True)
+class GivenRows:
+    """Some rows of a dataset.
+
+    Attributes:
+        dataset: on the model's schema.
+        index: which of its rows `(N,)`; where they are to be scored, all of them are labelled.
+        split: `validation`, `test`, or `given`.
+        of: how many rows there were to take them from.
+    """
+
+    dataset: Dataset
+    index: np.ndarray
+    split: str
+    of: int
+
+    @classmethod
+    def every(cls, dataset: Dataset) -> GivenRows:
+        """All of a dataset's, labelled or not."""
+        return cls(dataset, np.arange(len(dataset)), GIVEN, len(dataset))
+
+    @property
+    def targets(self) -> np.ndarray:
+        """Of the rows, `(N,)` or `(N, L)`."""
+        return np.asarray(self.dataset.targets[self.index])
+
+    def drawn(self, most: int, seed: int = 0) -> GivenRows:
+        """At most so many of them, drawn at random, in their order."""
+        if len(self.index) <= most:
+            return self
+        chosen = seeds.stream(seed, "rows").choice(len(self.index), most, replace=False)
+        return GivenRows(self.dataset, self.index[np.sort(chosen)], self.split, self.of)
+
+
+def labelled(dataset: Dataset, index: np.ndarray, split: str) -> GivenRows:
+    """The rows that have a label.
+
+    Raises:
+        DataError: none has.
+    """
+    targets = np.asarray(dataset.targets[index])
+    known = targets >= 0 if targets.dtype.kind == "i" else np.isfinite(targets)
+    known = known.all(1) if dataset.schema.target.task is Task.MULTILABEL else known
+    if not known.any():
+        raise DataError(
+            f"'{dataset.name}': no row has a label in '{dataset.schema.target.name}', "
+            "and without labels nothing can be scored"
+        )
+    return GivenRows(dataset, index[known], split, len(index))
+
+
+def scored_rows(
+    folder: RunFolder,
+    schema: Schema,
+    data: Data | None,
+    progress: Progress | None,
+    *,
+    kept: Dataset | None = None,
+    most: int = MAX_EXPLAINED_ROWS,
+) -> GivenRows:
+    """Labelled rows: those given, or, of the run's own data, the validation rows.
+
+    Args:
+        folder: the run's.
+        schema: the model's.
+        data: what a user names, if anything.
+        progress: called as `progress(done, total, what)` while rows are read.
+        kept: the run's own data, where they are still open.
+        most: at most so many are drawn.
+
+    Raises:
+        UsageError: none is to be drawn, or there is no such thing.
+        DataError: no row has a label, or the rows are none of the model's.
+        RunFolderError: the folder belongs to other data.
+    """
+    if most < 1:
+        raise UsageError(f"--rows {most}: one row at least is scored")
+    opened = None
+    if data is not None:
+        opened = own_table(folder, data, progress) or open_rows(folder, data, progress)
+    if opened is None or is_own(folder, opened):
+        dataset = on_schema(open_own(folder, opened or kept, progress), schema)
+        return labelled(dataset, dataset.split.val, "validation").drawn(most)
+    dataset = on_schema(opened, schema)
+    return labelled(dataset, np.arange(len(dataset)), GIVEN).drawn(most)
+
+
+def open_rows(folder: RunFolder, source: Data, progress: Progress | None) -> Dataset:
+    """Open rows that a user names, which need not be the run's own.
+
+    Args:
+        folder: the run whose model is to see them: a table is read as that run's was, and a
+            dataset of the same name is opened with the same settings.
+        source: the name, the path, or the rows; a dataset is returned as it is.
+        progress: called as `progress(done, total, what)` while they are read.
+
+    Raises:
+        UsageError: there is no such thing, or the run was not made on a table.
+        DataError: it cannot be read.
+    """
+    if isinstance(source, Dataset):
+        return source
+    if isinstance(source, pd.DataFrame):
+        return read_table(folder, source, progress)
+    path = Path(source)
+    if path.is_dir():
+        return Dataset.open(path)
+    if path.exists():
+        return read_table(folder, path, progress)
+    name = str(source)
+    if name not in DATASETS:
+        raise UsageError(f"{source}: no such file, and no dataset '{name}': "
+                         f"{did_you_mean(name, DATASETS)}")  # fmt: skip
+    own = RunConfig.of(folder).source
+    same = own.name == name
+    raw = Path(own.raw) if same and own.raw else None
+    options = own.options if same else {}
+    return open_dataset(name, raw=raw, options=options, progress=progress)
+
+
+def read_table(
+    folder: RunFolder, table: str | Path | pd.DataFrame, progress: Progress | None
+) -> Dataset:
+    """Read a table as the run's own was read, one row in, one row out.
+
+    A row without a known label has class -1, or NaN.
+
+    Raises:
+        UsageError: the run was not made on a table.
+        DataError: it cannot be read.
+    """
+    if folder.table_json is None:
+        given = "the frame" if isinstance(table, pd.DataFrame) else str(table)
+        raise UsageError(
+            f"{given}: {folder.path} was not made on a table; name a dataset or its folder "
+            f"('{folder.schema.target.name}' from {', '.join(folder.schema.names)})"
+        )
+    recipe = TableRecipe.from_json(folder.table_json, str(folder.path / "table.json"))
+    rows = read_rows(table, recipe, progress)
+    shape, dtype = target_layout(recipe.row_schema.target, len(rows))
+    nobody = np.zeros(0, np.int64)
+    targets = np.zeros(shape, dtype) if rows.targets is None else rows.targets
+    targets[~rows.labelled] = -1 if targets.dtype.kind == "i" else np.nan
+    return Dataset(
+        name=rows.report.table,
+        schema=recipe.row_schema,
+        arrays=rows.arrays,
+        present=rows.present,
+        targets=targets,
+        split=Split(nobody, nobody, SealedRows(np.arange(len(rows)))),
+        fingerprint="",
+    )

@@ -1,0 +1,115 @@
+"""The data that a run was made on, opened again, or known again."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from polymix.data.dataset import Dataset
+from polymix.datasets import Progress, open_dataset
+from polymix.datasets.own_table import open_table_dataset
+from polymix.errors import PolymixError, UsageError
+from polymix.runs.config import RunConfig
+from polymix.runs.session import check_data
+from polymix.runs.table_options import table_options
+from polymix.store.run_folder import RunFolder
+
+Data = str | Path | pd.DataFrame | Dataset
+"""A table, a dataset's folder or its name; or a frame, or a dataset."""
+
+
+def open_own(
+    folder: RunFolder,
+    given: Dataset | pd.DataFrame | None,
+    progress: Progress | None,
+    tuning: pd.DataFrame | None = None,
+) -> Dataset:
+    """A run's data, cut to its rows and weighed as it had them.
+
+    Args:
+        folder: the run's.
+        given: the data, if they were an object.
+        progress: told how far a build is.
+        tuning: the tuning data, if they were a frame.
+
+    Raises:
+        UsageError: they were an object, and are not given.
+        RunFolderError: the folder belongs to other data.
+        DataError: they cannot be read.
+    """
+    config = RunConfig.of(folder)
+    source = config.source
+    if source.table is not None and (given is None or isinstance(given, pd.DataFrame)):
+        given = reopen_table(source.table, given, str(folder.path), progress, tuning)
+    if isinstance(given, pd.DataFrame):
+        raise UsageError(f"the data of {folder.path} were no table")
+    if given is None:
+        if not source.reopen:
+            raise UsageError(f"the data of {folder.path} were an object: give them again")
+        raw = None if source.raw is None else Path(source.raw)
+        given = open_dataset(
+            source.name,
+            raw=raw,
+            options=source.options,
+            progress=progress,
+            fingerprint=dict(folder.description["data"]).get("fingerprint"),
+        )
+    if source.rows is not None and len(given.split.train) != source.rows:
+        given = given.with_train_rows(source.rows, seed=0)
+    check_data(folder, given)
+    return given if config.class_weights is None else given.with_balanced_classes()
+
+
+def reopen_table(
+    source: Mapping[str, Any],
+    frame: pd.DataFrame | None,
+    where: str,
+    progress: Progress | None,
+    tuning: pd.DataFrame | None = None,
+) -> Dataset:
+    """A run's table, opened again.
+
+    Args:
+        source: `SourceConfig.table`.
+        frame: the table, if it was a frame.
+        where: the run's folder, for messages.
+        progress: told how far a build is.
+        tuning: the tuning data, if they were a frame.
+
+    Raises:
+        UsageError: it was a frame, and is not given.
+        DataError: it cannot be read.
+    """
+    given = source.get("path") if frame is None else frame
+    if given is None:
+        raise UsageError(f"the data of {where} were an object: give them again")
+    more = source.get("tuning") if tuning is None else tuning
+    if more is None and "tuning" in source:
+        raise UsageError(f"the tuning data of {where} were a frame: give them again")
+    fields = dict(source.get("options") or {})
+    options = table_options(str(fields.pop("target", "")), fields)
+    return open_table_dataset(given, options, progress, more)
+
+
+def own_table(folder: RunFolder, given: Data, progress: Progress | None) -> Dataset | None:
+    """The run's own table, with its splits, where that is what is given."""
+    table = RunConfig.of(folder).source.table
+    if table is None or isinstance(given, Dataset):
+        return None
+    path = table.get("path")
+    if isinstance(given, pd.DataFrame):
+        with contextlib.suppress(PolymixError):  # another frame is none of the run's
+            return open_own(folder, given, progress) if path is None else None
+        return None
+    same = path is not None and Path(given).exists() and Path(given).samefile(path)
+    return open_own(folder, None, progress) if same else None
+
+
+def is_own(folder: RunFolder, dataset: Dataset) -> bool:
+    """Whether a dataset is the one that the run was made on: its splits then keep their sense."""
+    data = folder.description.get("data")
+    return isinstance(data, Mapping) and data.get("fingerprint") == dataset.fingerprint

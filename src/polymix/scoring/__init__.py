@@ -1,0 +1,1 @@
+"""Scores, and what they can be trusted to: metrics, intervals, bootstrap, calibration."""

@@ -1,0 +1,245 @@
+"""The finalists: who they are, for how long they are trained, and their rounds, seed by seed."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from polymix.errors import SearchError
+from polymix.genotype import Block, Genotype
+from polymix.nn.build import frozen_blocks
+from polymix.records import Fidelity, Proposal, Role, Trial
+from polymix.search.run import Run
+from polymix.search.standings import ENOUGH_SEEDS, Finalist, Standings, stand
+from polymix.space.mix import MixGenotype
+
+MIN_EPOCHS, MIN_STEPS = 4, 200
+"""What a training has at least, before there are fewer seeds: where rows are few, epochs are short,
+and seeds of what was hardly trained say nothing of each other."""
+
+COST_MARGIN = 1.15
+"""Predictions are held to be this much too low."""
+
+
+@dataclass(frozen=True)
+class Contest:
+    """What is known once the search is over, before the first finalist is trained.
+
+    Attributes:
+        own: the strategy's proposals, best first.
+        encoders: the encoder of each modality, as the strategy chose them.
+        trials: the strategy's and random search's.
+        random: random search's alone.
+    """
+
+    own: Sequence[Proposal]
+    encoders: Mapping[str, Block]
+    trials: Sequence[Trial]
+    random: Sequence[Trial]
+
+    @property
+    def whole(self) -> Proposal:
+        """The strategy's best, as it is trained where there are no backbones to start from."""
+        best = self.own[0]
+        return replace(best, recipe=replace(best.recipe, frozen=False, thaw=0), init=())
+
+
+class Comparator(Protocol):
+    """Proposes finalists that the strategy's own are compared with."""
+
+    def propose(self, run: Run, contest: Contest) -> Sequence[Finalist]:
+        """Finalists, none where it has nothing to say of these data."""
+
+
+class Combiner(Protocol):
+    """Makes one more finalist of those that are trained."""
+
+    def combine(
+        self, run: Run, finalists: Sequence[Finalist], deadline: float | None
+    ) -> Finalist | None:
+        """The finalist, trained; none where there is nothing to combine, or no time left."""
+
+
+class FinalistRounds:
+    """Trains the finalists of a run.
+
+    Args:
+        run: whose budget they spend.
+        comparators: who else stands among them, in this order.
+        combiner: makes one more of those that are trained; none for none.
+        trials: the strategy's trials.
+        random: random search's.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        comparators: Sequence[Comparator],
+        combiner: Combiner | None,
+        trials: Sequence[Trial],
+        random: Sequence[Trial],
+    ) -> None:
+        self.run, self.combiner = run, combiner
+        self.trials = [*trials, *random]
+        self.finalists = self._who(comparators, random)
+        self.plan = self._plan(len(self.trials))
+        self.finalists = self.finalists[: self.plan["finalists"]]
+
+    @property
+    def expected(self) -> int:
+        """How many trials there will be."""
+        return len(self.finalists) * int(self.plan["seeds"])
+
+    def rounds(self) -> Iterator[Standings]:
+        """Train all finalists at the first seed, then at the next; standings after each round."""
+        run = self.run
+        deadline = run.clock.deadline(1.0)
+        if deadline is not None and run.clock.limit is not None:
+            deadline -= max(2.0, 0.01 * run.clock.limit)
+        for repeat in range(self.plan["seeds"]):
+            # The first one alone, so that there is a model to use as soon as can be.
+            parts = [self.finalists[:1], self.finalists[1:]] if repeat == 0 else [self.finalists]
+            for part in filter(None, parts):
+                if deadline is not None and not any(f.scored for f in self.finalists):
+                    # A run that runs out still leaves a usable model: the plan has cut this one
+                    # down to what is left, and it gets a little more if that was nothing.
+                    grace = max(5.0, 0.05 * (run.clock.limit or 0.0))
+                    deadline = max(deadline, time.monotonic() + grace)
+                before = run.trial_runner.fresh
+                cohort = [self._at(finalist, run.seed + repeat) for finalist in part]
+                roles = [finalist.roles[0] for finalist in part]
+                trials = run.trial_runner.evaluate(cohort, roles, deadline)
+                for finalist, trial in zip(part, trials, strict=True):
+                    finalist.trials.append(trial)
+                # What is replayed was published when it was made.
+                if run.trial_runner.fresh > before and any(f.scored for f in self.finalists):
+                    yield self.standings()
+        combined = self.combiner and self.combiner.combine(run, self.finalists, deadline)
+        if combined:
+            self.finalists.append(combined)
+            yield self.standings()
+
+    def _at(self, finalist: Finalist, seed: int) -> Proposal:
+        epochs = self.plan["epochs"] if self._fit_seconds(finalist) is None else 1
+        fidelity = Fidelity(self.plan["rows"], epochs, seed)
+        proposal = finalist.proposal.at(fidelity, keep=True)
+        return replace(proposal, stage=finalist.label, share=float("inf"))
+
+    def standings(self) -> Standings:
+        """As they are now."""
+        return stand(self.finalists, self.run.referee)
+
+    # Who.
+
+    def _who(self, comparators: Sequence[Comparator], random: Sequence[Trial]) -> list[Finalist]:
+        strategy = self.run.strategy
+        own = list(strategy.derive())
+        if not own:
+            raise SearchError(f"strategy {strategy.name} proposed nothing to train in full")
+        names = [strategy.name if i == 0 else f"{strategy.name} {i + 1}" for i in range(len(own))]
+        found = [Finalist(p, (Role.WINNER,), name) for p, name in zip(own, names, strict=True)]
+        contest = Contest(own, strategy.chosen_encoders(), self.trials, random)
+        for comparator in comparators:
+            found += comparator.propose(self.run, contest)
+        return _merged(found)
+
+    # How long.
+
+    def _plan(self, used: int) -> dict[str, Any]:
+        """Seeds, epochs and rows, fixed before the first finalist is trained."""
+        run = self.run
+        known = run.ledger.decision("finalists")
+        if known is not None:
+            return dict(known)
+        wish = self.finalists[0].proposal.fidelity
+        rows = len(run.evaluator.dataset.split.train)
+        count = len(self.finalists)
+        plan = {"seeds": ENOUGH_SEEDS, "epochs": wish.epochs, "rows": rows, "finalists": count}
+        if run.budget.trials is not None:
+            # One is kept for the refit, if there are two.
+            left = max(1, run.budget.trials - used - run.strategy.refits)
+            plan["seeds"] = max(1, min(ENOUGH_SEEDS, left // count))
+            plan["finalists"] = min(count, left)
+        if run.clock.remaining is not None:
+            # A refit takes about as long as a finalist's seed.
+            share = 1 / (1 + run.strategy.refits / (count * plan["seeds"]))
+            steps = math.ceil(rows / self.finalists[0].proposal.recipe.batch_size)
+            least = max(MIN_EPOCHS, math.ceil(MIN_STEPS / steps))
+            room = share * run.clock.remaining
+            plan |= self._timed(room, plan["seeds"], wish.epochs, rows, least)
+        return dict(run.record_decision("finalists", plan))
+
+    def _timed(
+        self, remaining: float, seeds: int, epochs: int, rows: int, least: int = MIN_EPOCHS
+    ) -> dict[str, Any]:
+        """What fits the time left: fewer epochs, down to `least`, then fewer seeds, then rows."""
+        seconds = max(0.0, remaining * 0.97 - 2.0) / COST_MARGIN
+        seconds *= min(self.run.runner.jobs, len(self.finalists))
+        fits = [self._fit_seconds(f) for f in self.finalists]
+        pairs = list(zip(self.finalists, fits, strict=True))
+        epoch = sum(self._epoch_seconds(f, rows) for f, fit in pairs if fit is None)
+        fixed = sum(fit for fit in fits if fit is not None)
+        for count in range(seeds, 0, -1):
+            fitting = int((seconds - count * fixed) / (count * max(epoch, 1e-9)))
+            if fitting >= min(epochs, least):
+                return {"seeds": count, "epochs": min(epochs, fitting)}
+        seconds = max(0.0, seconds - fixed)
+        fitting = int(seconds / max(epoch, 1e-9))
+        if fitting >= 1:
+            return {"seeds": 1, "epochs": min(epochs, fitting)}
+        share = max(seconds / max(epoch, 1e-9), 0.01)
+        return {"seeds": 1, "epochs": 1, "rows": max(1, int(rows * share))}
+
+    def _fit_seconds(self, finalist: Finalist) -> float | None:
+        """Seconds of a fit that is no epochs; none for what is trained by epochs."""
+        rows = len(self.run.evaluator.dataset.split.train)
+        return self.run.evaluator.costs.fitting(finalist.proposal.genotype, rows)
+
+    def _epoch_seconds(self, finalist: Finalist, rows: int) -> float:
+        """Seconds of an epoch, predicted, and corrected by how probes of the same blocks did."""
+        proposal = finalist.proposal.at(Fidelity(rows, 1, 0))
+        return self.run.predict(proposal) * self._factor(proposal.genotype)
+
+    def _steps(self, proposal: Proposal) -> int:
+        fidelity, there = proposal.fidelity, len(self.run.evaluator.dataset.split.train)
+        return fidelity.epochs * math.ceil(min(fidelity.rows, there) / proposal.recipe.batch_size)
+
+    def _factor(self, genotype: Genotype) -> float:
+        """Measured over predicted, of the same genotype, else the largest of its encoders."""
+        factors: dict[Genotype, float] = {}
+        passes: dict[Genotype, list[float]] = {}
+        for trial in self.trials:
+            expected = self.run.predict(trial.proposal)
+            if trial.cost.steps and expected and trial.score:
+                # A stopped trial took fewer steps than its proposal says.
+                share = trial.cost.steps / self._steps(trial.proposal)
+                found = trial.cost.wall_s / (expected * share)
+                factors[trial.proposal.genotype] = found
+                if frozen_blocks(trial.proposal.genotype):
+                    passes.setdefault(trial.proposal.genotype, []).append(found)
+        # The first to read a frozen encoder passed all rows through it, and no other does.
+        for one, several in passes.items():
+            factors[one] = min(several) if len(several) > 1 else min(1.0, *several)
+        if genotype in factors:
+            return factors[genotype]
+        if isinstance(genotype, MixGenotype):
+            parts = [MixGenotype.single(name, block) for name, block in genotype.encoders]
+            known = [factors[part] for part in parts if part in factors]
+            return max(known, default=max(factors.values(), default=1.0))
+        return max(factors.values(), default=1.0)
+
+
+def _merged(finalists: Sequence[Finalist]) -> list[Finalist]:
+    """One finalist a genotype and recipe; it has all the roles that came to it."""
+    found: dict[tuple[Any, ...], Finalist] = {}
+    for one in finalists:
+        where = (one.proposal.genotype, one.proposal.recipe, one.proposal.init)
+        if where in found:
+            found[where].roles += one.roles
+            found[where].label += f" = {one.label}"
+        else:
+            found[where] = one
+    return list(found.values())

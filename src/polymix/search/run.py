@@ -1,0 +1,127 @@
+"""A run under way: what all that spend its budget share, from the search to the last finalist."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from polymix.records import Budget, Proposal
+from polymix.scoring.intervals import Referee
+from polymix.search.callbacks import Callback
+from polymix.search.clock import Clock
+from polymix.search.estimate import BACKWARD, Rate, measure_rate
+from polymix.search.protocol import Strategy
+from polymix.search.trial_runner import Runner, TrialRunner
+from polymix.store.ledger import Ledger
+from polymix.train.evaluate import Evaluator
+
+
+class Run:
+    """The clock, the ledger, the trials and the notes of one run.
+
+    Args:
+        evaluator: trains and scores.
+        runner: where trials run.
+        ledger: remembers.
+        strategy: what searches.
+        budget: what may be spent.
+        seed: of everything.
+        callbacks: watch.
+        timed: whether to measure this machine even where no time limit asks for it.
+
+    Attributes:
+        clock: of the budget; it starts now.
+        referee: says how far scores on the validation rows can be trusted.
+        rate: how fast this machine trains; none where no clock matters.
+        trial_runner: cohorts in, trials out.
+        notes: what a person should know before trusting the run, in the order noted.
+    """
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        runner: Runner,
+        ledger: Ledger,
+        strategy: Strategy,
+        budget: Budget,
+        seed: int,
+        callbacks: Sequence[Callback] = (),
+        *,
+        timed: bool = False,
+    ) -> None:
+        self.evaluator, self.runner, self.ledger = evaluator, runner, ledger
+        self.strategy, self.budget, self.seed = strategy, budget, seed
+        self.callbacks = callbacks
+        self.notes: list[str] = []
+        self.clock = Clock(ledger, budget.seconds)
+        self.referee = Referee(evaluator.metric, evaluator.val_targets)
+        self.rate = self._measured_rate(timed)
+        self.trial_runner = TrialRunner(
+            evaluator, runner, ledger, self.clock, callbacks, self.predict
+        )
+        evaluator.on_features = self._on_features
+
+    def _measured_rate(self, timed: bool) -> Rate | None:
+        """Measured once a run, where the clock matters, and written down."""
+        if self.budget.seconds is None and not timed:
+            return None
+        known = self.ledger.decision("rate")
+        if known is None:
+            known = self.record_decision("rate", asdict(measure_rate(self.evaluator)))
+        return Rate(**known)
+
+    def _on_features(self, modality: str, done: int, rows: int) -> None:
+        for callback in self.callbacks:
+            callback.on_features(modality, done, rows)
+
+    def predict(self, proposal: Proposal) -> float:
+        """Seconds that a proposal is expected to take, from its FLOPs; 0 without a limit.
+
+        It is 0, too, for what cannot be built: the trial will say why.
+        """
+        if self.rate is None:
+            return 0.0
+        split = self.evaluator.dataset.split
+        try:
+            fit = self.evaluator.costs.fitting(proposal.genotype, len(split.train))
+            if fit is not None:
+                return fit
+            flops = self.evaluator.costs.trained(proposal.genotype, proposal.recipe)
+            passed = self.evaluator.costs.passing(proposal.genotype, proposal.recipe)
+        except Exception:
+            return 0.0
+        return passed * self.rate.flop + self.rate.seconds(
+            flops, proposal.fidelity, proposal.recipe, len(split.train), len(split.val)
+        )
+
+    def effort(self, proposal: Proposal) -> float:
+        """A trial's FLOPs: the same on any machine, so that no clock decides.
+
+        It is 0 for what cannot be built.
+        """
+        try:
+            flops = self.evaluator.costs.trained(proposal.genotype, proposal.recipe)
+        except Exception:
+            return 0.0
+        fidelity, val = proposal.fidelity, len(self.evaluator.dataset.split.val)
+        return flops * fidelity.epochs * ((1 + BACKWARD) * fidelity.rows + val)
+
+    def record_decision(self, name: str, value: Any) -> Any:
+        """Write down what the clock decided; the first word stands."""
+        value = self.ledger.record_decision(name, value)
+        for callback in self.callbacks:
+            callback.on_decision(name, value)
+        return value
+
+    def note(self, text: str) -> None:
+        """Say something worth knowing, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+            for callback in self.callbacks:
+                callback.on_note(text)
+
+    def phase(self, name: str, expected: int | None = None) -> None:
+        """Say that a phase begins, and how many trials it will have, where that is known."""
+        for callback in self.callbacks:
+            callback.on_phase(name, expected)

@@ -1,0 +1,1 @@
+"""All that reads a person's table."""

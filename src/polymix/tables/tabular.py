@@ -1,0 +1,164 @@
+"""Numbers, categories and dates side by side: `(D,)` float32, ready for a model.
+
+Numbers are centred at the median, divided by the interquartile range and bent towards ±3, so that
+an outlier is not louder than all else (RealMLP; Holzmüller et al. 2024, section 3.1). A category
+is one number a level, of which a linear layer makes an embedding; a level that was not seen often
+enough is the unseen one, and where no training row had such a level, an unseen one is the mean of
+those that were seen.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from polymix.tables.cells import dates_of, numbers_of, text_of
+from polymix.tables.recipe import CategoryPart, DatePart, NumberPart, Part, TabularRecipe
+
+MAX_LEVELS = 64
+LARGEST = float(np.finfo(np.float32).max)
+
+
+def read_part(part: Part, cells: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
+    """A column's numbers `(N, width)` float32, and the cause by row of what cannot be read."""
+    if isinstance(part, NumberPart):
+        return _numbers(part, cells)
+    return _categories(part, cells) if isinstance(part, CategoryPart) else _dates(part, cells)
+
+
+def _numbers(part: NumberPart, cells: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
+    values = numbers_of(cells)
+    finite = np.abs(values) <= LARGEST
+    faults = {
+        int(row): "not finite" if np.isinf(values[row]) or not np.isnan(values[row]) else
+        "not a number"
+        for row in np.flatnonzero(~finite) if cells[row] is not None
+    }  # fmt: skip
+    found = np.zeros((len(cells), part.width), np.float32)
+    found[:, 0] = np.where(
+        finite, bent((np.where(finite, values, 0) - part.centre) / part.scale), 0
+    )
+    if part.indicator:
+        found[:, 1] = ~finite
+    return found, faults
+
+
+def bent(x: np.ndarray) -> np.ndarray:
+    """Numbers drawn smoothly into ±3."""
+    return np.asarray(x / np.sqrt(1 + np.square(x / 3)))
+
+
+def _categories(part: CategoryPart, cells: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
+    places = {level: i for i, level in enumerate(part.levels)}
+    unseen = part.width - 1
+    mean = np.array(part.shares, np.float32)
+    learned = part.shares[unseen] > 0
+    found = np.zeros((len(cells), part.width), np.float32)
+    for row, cell in enumerate(cells):
+        if cell is None:
+            place = len(part.levels) if part.missing else unseen
+        else:
+            place = places.get(text_of(cell), unseen)
+        if place == unseen and not learned:
+            found[row] = mean
+        else:
+            found[row, place] = 1.0
+    return found, {}
+
+
+def _dates(part: DatePart, cells: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
+    times = dates_of(cells, part.layout)
+    there = times.notna().to_numpy()
+    faults = {int(row): "not a date" for row in np.flatnonzero(~there) if cells[row] is not None}
+    found = np.zeros((len(cells), part.width), np.float32)
+    days = days_of(times)
+    month = (times.dt.month.to_numpy(np.float64, na_value=np.nan) - 1) / 12
+    turns = (
+        month,
+        (np.floor(days) + 3) % 7 / 7,
+        days % 1,
+    )  # the first of January 1970 was a Thursday
+    found[:, 0] = bent((np.where(there, days, part.centre) - part.centre) / part.scale)
+    for i, turn in enumerate(turns):
+        angle = 2 * np.pi * np.nan_to_num(turn)
+        found[:, 1 + 2 * i] = np.where(there, np.sin(angle), 0)
+        found[:, 2 + 2 * i] = np.where(there, np.cos(angle), 0)
+    found[:, 7] = ~there
+    return found, faults
+
+
+def days_of(times: pd.Series) -> np.ndarray:
+    """Times in UTC as days since 1970, `(N,)` float64, NaN where there is none."""
+    seconds = times.dt.tz_localize(None).to_numpy().astype("datetime64[s]")  # no year overflows
+    return np.where(np.isnat(seconds), np.nan, seconds.astype(np.int64) / 86_400)
+
+
+def read_tabular(
+    recipe: TabularRecipe, columns: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, list[dict[int, str]]]:
+    """All parts side by side.
+
+    Args:
+        recipe: how.
+        columns: each part's cells, `(N,)` object.
+
+    Returns:
+        `(N, D)` float32; presence `(N,)` bool, false where no part has a value; and each part's
+        causes by row.
+    """
+    values, faults = [], []
+    present = np.zeros(len(columns[0]), bool)
+    for part, cells in zip(recipe.parts, columns, strict=True):
+        found, wrong = read_part(part, cells)
+        values.append(found)
+        faults.append(wrong)
+        there = np.array([cell is not None for cell in cells])
+        there[list(wrong)] = False
+        present |= there
+    return np.concatenate(values, 1), present, faults
+
+
+def fit_number(column: str, cells: np.ndarray) -> NumberPart:
+    """A recipe from training rows' cells."""
+    values = numbers_of(cells)
+    finite = values[np.abs(values) <= LARGEST]
+    if not len(finite):
+        return NumberPart(column=column, centre=0.0, scale=1.0, indicator=True)
+    low, centre, high = np.quantile(finite, [0.25, 0.5, 0.75])
+    scale = high - low or (finite.max() - finite.min()) / 2
+    scale = scale if np.isfinite(scale) and scale > 1e-30 else 1.0
+    return NumberPart(
+        column=column, centre=float(centre), scale=float(scale),
+        indicator=len(finite) < len(values),
+    )  # fmt: skip
+
+
+def fit_category(column: str, cells: np.ndarray) -> CategoryPart:
+    """A recipe from training rows' cells: up to `MAX_LEVELS` levels, each in two rows at least."""
+    texts = [None if cell is None else text_of(cell) for cell in cells]
+    counts = Counter(t for t in texts if t is not None)
+    common = sorted((t for t in counts if counts[t] > 1), key=lambda t: (-counts[t], t))
+    levels = tuple(sorted(common[:MAX_LEVELS]))
+    gone = sum(t is None for t in texts)
+    rows = max(len(texts), 1)
+    shares = [counts[level] / rows for level in levels]
+    shares += [gone / rows] if gone else []
+    rest = len(texts) - gone - sum(counts[level] for level in levels)
+    return CategoryPart(
+        column=column, levels=levels, shares=(*shares, rest / rows), missing=gone > 0
+    )
+
+
+def fit_date(column: str, cells: np.ndarray, layout: str) -> DatePart:
+    """A recipe from training rows' cells."""
+    days = days_of(dates_of(cells, layout))
+    days = days[np.isfinite(days)]
+    if not len(days):
+        return DatePart(column=column, layout=layout, centre=0.0, scale=365.25)
+    low, centre, high = np.quantile(days, [0.25, 0.5, 0.75])
+    return DatePart(
+        column=column, layout=layout, centre=float(centre), scale=float(high - low) or 1.0
+    )

@@ -1,0 +1,149 @@
+"""What `auto` chooses, and that it says why."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from torch import nn
+
+from polymix.data.schema import Kind
+from polymix.genotype import Block
+from polymix.methods.auto.auto import (
+    DEFAULT_SHIFT,
+    MAX_FULL_EPOCHS,
+    MAX_PROBE_EPOCHS,
+    SMALL_TABLE_ROWS,
+    Auto,
+)
+from polymix.methods.mixmas.mixmas import CANDIDATES
+from polymix.nn import catalog
+from polymix.nn.descriptions import Frozen, describers_for, make_description
+from polymix.nn.encoder import Encoder
+from polymix.nn.encoders.conv import ConvEncoder
+from polymix.predictor import Predictor
+from polymix.testing import toy_dataset
+from search.common import task
+
+SCHEMA = toy_dataset(40).schema
+
+
+def chosen(schema=SCHEMA, options=None, **changes):
+    strategy = Auto(**(options or {}))
+    strategy.setup(task(schema, **{"rows": 50_000, **changes}))
+    return strategy, " | ".join(strategy.reasons())
+
+
+def encoders(strategy):
+    found = {}
+    for proposal in strategy.expected():
+        for name, block in proposal.genotype.encoders:
+            found.setdefault(name, {})[block.name] = None
+    return {name: list(blocks) for name, blocks in found.items()}
+
+
+def renamed(count):
+    one = SCHEMA["series"]
+    names = [one.model_copy(update={"name": f"s{i}"}) for i in range(count)]
+    return SCHEMA.model_copy(update={"modalities": tuple(names)})
+
+
+def test_plenty_of_rows_are_mixmas_as_it_is():
+    strategy, said = chosen()
+    assert encoders(strategy) == {m.name: [*CANDIDATES[m.kind]] for m in SCHEMA.modalities}
+    assert said == (
+        "mixmas on 50000 training rows of image (image), series (timeseries), table (tabular)"
+    )
+    assert strategy.derive()[0].fidelity.epochs == 30
+
+
+def test_one_modality_has_nothing_to_fuse():
+    strategy, said = chosen(renamed(1))
+    assert {len(p.genotype.encoders) for p in strategy.expected()} == {1}
+    assert "nothing to fuse" in said
+
+
+def test_many_modalities_have_fewer_candidates():
+    strategy, said = chosen(renamed(6))
+    assert encoders(strategy)["s5"] == ["mlp-mixer", "conv", "mlp"]
+    assert "6 modalities: fewer candidates of each" in said
+
+
+def test_few_rows_are_seen_whole_and_long():
+    strategy, said = chosen(rows=300)
+    probes = strategy.expected()
+    assert {p.fidelity.rows for p in probes} == {300}
+    alone = [p for p in probes if len(p.genotype.encoders) == 1]
+    assert len(alone) == 2 * len({p.genotype for p in alone})
+    assert strategy.derive()[0].fidelity.epochs == MAX_FULL_EPOCHS
+    assert f"fewer than {SMALL_TABLE_ROWS} rows" in said
+    assert f"up to {MAX_FULL_EPOCHS} epochs" in said
+
+
+def test_few_rows_make_longer_probes():
+    lengths = {r: chosen(rows=r)[0].expected()[0].fidelity.epochs for r in (300, 1400, 50_000)}
+    assert lengths == {300: MAX_PROBE_EPOCHS, 1400: 23, 50_000: 10}
+    assert "up to 23 epochs of a probe" in chosen(rows=1400)[1]
+
+
+def test_few_recordings_move_in_training():
+    sound = SCHEMA["image"].model_copy(update={"name": "sound", "kind": Kind.AUDIO})
+    schema = SCHEMA.model_copy(update={"modalities": (*SCHEMA.modalities, sound)})
+    strategy, said = chosen(schema, rows=1000)
+    assert {p.recipe.shift for p in [*strategy.expected(), *strategy.derive()]} == {DEFAULT_SHIFT}
+    assert "sound moved at random in training, by up to 12.5% of the time" in said
+    for rows, options in ((50_000, {}), (1000, {"shift": 0.0})):
+        strategy, said = chosen(schema, options, rows=rows)
+        assert {p.recipe.shift for p in strategy.expected()} == {0.0}
+        assert "moved" not in said
+    assert chosen(rows=1000)[0].expected()[0].recipe.shift == 0.0
+    assert chosen(schema, {"shift": 0.25})[0].expected()[0].recipe.shift == 0.25
+
+
+def test_a_tight_limit_leaves_what_is_quick():
+    def slow(proposal):
+        return 0.2 * proposal.fidelity.epochs * proposal.fidelity.rows / 1000
+
+    strategy, said = chosen(seconds=0.5, predict=slow)
+    assert encoders(strategy)["series"] == ["mlp-mixer", "conv", "mlp"]
+    assert "the time limit is tight" in said
+    assert "tight" not in chosen(seconds=1e6, predict=slow)[1]
+
+
+def test_what_is_asked_for_is_kept():
+    strategy, _ = chosen(options={"encoders": ["mlp"], "epochs": 4, "full_epochs": 7}, rows=100)
+    assert set(map(tuple, encoders(strategy).values())) == {("mlp",)}
+    assert {p.fidelity.epochs for p in strategy.expected()} == {4}
+    assert strategy.derive()[0].fidelity.epochs == 7
+
+
+def test_the_reasons_are_written_down(tmp_path):
+    data = toy_dataset(100, ("table",))
+    predictor = Predictor(path=tmp_path / "run", device="cpu")
+    predictor.fit(data, strategy="auto", options={"epochs": 1, "full_epochs": 1}, trials=6)
+    about = json.loads((tmp_path / "run" / "description.json").read_text())
+    assert about["searched"]["strategy"] == "auto"
+    assert about["searched"]["why"][0] == "mixmas on 60 training rows of table (tabular)"
+    assert set(about["searched"]["why"]) <= set(predictor.leaderboard_json()["notes"])
+
+
+@pytest.fixture
+def pretrained(monkeypatch):
+    class Trained(ConvEncoder):
+        name = "trained"
+        pretrained = True
+
+    monkeypatch.setitem(catalog.ENCODERS, "trained", Trained)
+    return Trained
+
+
+def test_encoders_with_weights_of_their_own_are_candidates(pretrained):
+    assert not Encoder.pretrained
+    assert issubclass(pretrained, nn.Module)
+    strategy, _ = chosen()
+    assert encoders(strategy)["image"] == [*CANDIDATES[Kind.IMAGE], "trained"]
+    assert "trained" not in encoders(strategy)["table"]
+    assert [b.name for b in describers_for(SCHEMA["image"])] == ["summary", "trained"]
+    described = make_description(Block.of("trained"), SCHEMA["image"])
+    assert isinstance(described, Frozen)
+    assert not any(p.requires_grad for p in described.parameters())

