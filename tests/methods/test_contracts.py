@@ -12,10 +12,10 @@ from polymix.methods.m2_mixer.m2_mixer import M2Mixer
 from polymix.methods.mfas.mfas import MFAS
 from polymix.methods.mfas.space import MFASSpace
 from polymix.methods.mixmas.mixmas import MixMAS
+from polymix.methods.mixmas.space import MixSpace
 from polymix.methods.mro.mro import MRO
 from polymix.methods.random.random import RandomSearch
 from polymix.methods.strategies import STRATEGIES
-from polymix.space.mix import MixSpace
 from polymix.testing import SpaceContract, StrategyContract, ToyAskTell, ToyOneShot, toy_dataset
 
 QUICK = {"epochs": 2, "full_epochs": 2, "networks": ["none", "mlp-mixer"], "fusions": ["concat"]}

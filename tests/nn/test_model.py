@@ -6,6 +6,7 @@ import torch
 from polymix.data.schema import Kind, Modality
 from polymix.errors import GenotypeError
 from polymix.genotype import Block, Genotype
+from polymix.methods.mixmas.space import MixSpace
 from polymix.nn import catalog
 from polymix.nn.build import build, build_seeded, stack_key, versions
 from polymix.nn.encoder import Encoder
@@ -13,7 +14,7 @@ from polymix.nn.encoders.conv import ConvEncoder
 from polymix.nn.encoders.mlp import MLPEncoder, PooledNetwork
 from polymix.nn.encoders.ramlp import RaMLP
 from polymix.nn.mixers.mlp_mixer import MLPMixer
-from polymix.space.mix import Loss, MixGenotype, MixSpace
+from polymix.space.mix import Loss, MixGenotype
 from polymix.testing import EXAMPLES
 
 from .cases import CLASSES, SMALL, rows_of, schema_of

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from polymix.data.schema import Schema
 from polymix.errors import GenotypeError, did_you_mean
 from polymix.genotype import Block
-from polymix.methods.bm_nas.cell import FusionCell
-from polymix.methods.bm_nas.operations import operation_class
+from polymix.methods.bm_nas.operations import FusionCell, operation_class
 from polymix.methods.bm_nas.space import BMNASGenotype
 from polymix.methods.mfas.model import scale_of
 from polymix.nn import build, catalog

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from polymix.data.schema import Schema
-from polymix.methods.bm_nas.cell import FusionCell
 from polymix.methods.bm_nas.model import CellModel, check_operations
+from polymix.methods.bm_nas.operations import FusionCell
 from polymix.methods.bm_nas.space import BMNASGenotype, BMNASSpace, Cell, Step
 
 INITIAL = 1e-3

@@ -24,10 +24,11 @@ from polymix.data.sample import sample_size
 from polymix.data.schema import Kind
 from polymix.errors import UsageError, did_you_mean
 from polymix.genotype import Block, Genotype
+from polymix.methods.mixmas.space import MixSpace
 from polymix.nn import catalog
 from polymix.records import TIE_Z, Fidelity, Proposal, Recipe, Sampler, Schedule, Status, Trial
 from polymix.search.protocol import SearchTask, Strategy
-from polymix.space.mix import Fusion, Loss, MixGenotype, MixSpace
+from polymix.space.mix import Fusion, Loss, MixGenotype
 
 Rivals = Sequence[tuple[Any, list[Trial]]]
 LADDER = (1.0, 0.5, 0.25, 0.125, 0.0625)
