@@ -64,7 +64,7 @@ def together(bench: Lab, proposals: Sequence[Proposal]) -> list[Trial]:
 def in_full(strategy: MFAS, tried: Proposal, seed: int, arguments: Any) -> Proposal:
     """A network as it is trained in full: wide, from the backbones alone."""
     (like,) = strategy.derive()[:1]
-    full = strategy.in_full(tried, replace(like, init=tuple(strategy._kept.values())))
+    full = strategy.in_full(tried, like)
     fidelity = Fidelity(tried.fidelity.rows, arguments.full_epochs, seed)
     if arguments.thaw:
         return replace(full, fidelity=fidelity, init=like.init, keep=True, stage="in full")
@@ -138,7 +138,7 @@ def quality(bench: Lab, strategy: MFAS, arguments: Any) -> dict[str, Any]:
     trials = searched(bench, strategy)
     spent = sum(t.cost.cpu_s for t in trials)
     chance = by_chance(bench, strategy, spent)
-    plain = replace(trials[0].proposal, genotype=strategy._plain())
+    plain = replace(trials[0].proposal, genotype=strategy.plain())
     top = strategy.top
     candidates = {
         "search": [p.genotype for p in strategy.derive()],

@@ -1,4 +1,4 @@
-"""What strategies on the features of trained backbones share: the backbones, asked for first."""
+"""The backbones of a method that searches on features: trained in full first, each alone."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
-from pydantic import Field, PrivateAttr
 
-from polymix.data.schema import Kind
+from polymix.data.schema import Kind, Schema
 from polymix.errors import GenotypeError, UsageError, did_you_mean
 from polymix.genotype import Block
 from polymix.nn import catalog
 from polymix.nn.encoders.pretrained import pinned
 from polymix.records import Fidelity, Proposal, Recipe, Trial
-from polymix.search.protocol import SearchTask, Strategy
+from polymix.search.protocol import SearchTask
 from polymix.space.mix import MixGenotype
 
 BACKBONES: dict[Kind, str] = {
@@ -29,101 +28,100 @@ BACKBONES: dict[Kind, str] = {
 more (280 steps on `demo` leave its image at 0.20)."""
 
 
-class OnBackbones(Strategy):
-    """Trains a backbone of each modality, in full, as ordinary trials, and keeps their weights.
+class Backbones:
+    """An encoder of each modality, trained alone as an ordinary trial, its weights kept.
+
+    A strategy asks for `proposals`, gives the trials to `keep`, and starts its networks from
+    `init`.
+
+    Args:
+        task: what the strategy is told.
+        names: encoders by modality; `BACKBONES` where not given. A pretrained one's model may
+            follow its name: `pretrained-text:a-hub/id`.
+        preset: of the encoders.
+        epochs: of each, at most.
+        recipe: of the networks on them; a backbone alone hides no modality.
+        problems: what is wrong with the strategy's other options, told along with these.
 
     Attributes:
-        backbones: encoders by modality; `BACKBONES` where not given. A pretrained one's model
-            may follow its name: `pretrained-text:a-hub/id`.
-        preset: of the backbones.
-        backbone_epochs: of a backbone, at most.
-        backbone_lr: its learning rate at the start.
-        batch_size: of everything.
-        weight_decay: of everything.
-        modality_dropout: chance that a row's modality is hidden, where rows may lack one.
+        blocks: the encoder of each modality, in the schema's order.
+        features: how many features each of them has.
+        recipe: as given.
+        trained: whether `keep` was told of the trials.
+        weights: digests of the weights, by modality, of those that could be trained.
+
+    Raises:
+        UsageError: a modality or an encoder that there is not; all problems at once.
     """
 
-    backbones: dict[str, str] = Field(default_factory=dict)
-    preset: str = "small"
-    backbone_epochs: int = Field(default=10, ge=1)
-    backbone_lr: float = Field(default=1e-3, gt=0)
-    batch_size: int = Field(default=128, ge=1)
-    weight_decay: float = Field(default=1e-4, ge=0)
-    modality_dropout: float = Field(default=0.1, ge=0, lt=1)
+    def __init__(
+        self,
+        task: SearchTask,
+        names: Mapping[str, str],
+        preset: str,
+        epochs: int,
+        recipe: Recipe,
+        problems: Sequence[str] = (),
+    ) -> None:
+        self.blocks: dict[str, Block] = {}
+        self.features: dict[str, int] = {}
+        self.recipe, self.trained = recipe, False
+        self.weights: dict[str, str] = {}
+        self._task, self._epochs = task, epochs
+        self._frozen: dict[str, bool] = {}
+        found = self._name(task.schema, names, preset)
+        if found or problems:
+            raise UsageError([*found, *problems])
 
-    _task: SearchTask = PrivateAttr()
-    _kept: dict[str, str] = PrivateAttr(default_factory=dict)
-    _frozen: dict[str, bool] = PrivateAttr(default_factory=dict)
-    _begun: bool = PrivateAttr(default=False)
-
-    def _problems(self) -> list[str]:
-        """What else is wrong with the options."""
-        return []
-
-    def _blocks(self) -> dict[str, Block]:
-        schema = self._task.schema
+    def _name(self, schema: Schema, names: Mapping[str, str], preset: str) -> list[str]:
+        """Find each modality's encoder; returns what is wrong."""
         problems = [
             f"backbones: no modality '{name}': {did_you_mean(name, schema.names)}"
-            for name in self.backbones
+            for name in names
             if name not in schema.names
         ]
-        found = {}
         for modality in schema.modalities:
-            asked = self.backbones.get(modality.name, BACKBONES[modality.kind])
+            asked = names.get(modality.name, BACKBONES[modality.kind])
             name, _, model = asked.partition(":")
-            block = Block.of(name, self.preset, **({"model": model} if model else {}))
+            block = Block.of(name, preset, **({"model": model} if model else {}))
             try:
                 with torch.device("meta"):
                     encoder = catalog.make_encoder(block, modality)
-                found[modality.name] = pinned(block, encoder)
+                self.blocks[modality.name] = pinned(block, encoder)
+                self.features[modality.name] = len(encoder.widths)
                 self._frozen[modality.name] = encoder.frozen
             except GenotypeError as error:
                 problems += [f"backbones: {modality.name}: {p}" for p in error.problems]
-        problems += self._problems()
-        if problems:
-            raise UsageError(problems)
-        return found
+        return problems
 
-    def _counts(self, blocks: Mapping[str, Block]) -> list[int]:
-        """How many features each backbone has."""
-        with torch.device("meta"):
-            made = [catalog.make_encoder(b, self._task.schema[n]) for n, b in blocks.items()]
-        return [len(encoder.widths) for encoder in made]
-
-    def _fidelity(self, epochs: int) -> Fidelity:
-        return Fidelity(self._task.rows, epochs, self._task.seed)
-
-    def _recipe(self, lr: float, *, frozen: bool = False, thaw: int = 0) -> Recipe:
-        lacking = any(m.optional for m in self._task.schema.modalities)
-        return Recipe(
-            lr=lr,
-            batch_size=self.batch_size,
-            weight_decay=self.weight_decay,
-            schedule="cosine",
-            modality_dropout=self.modality_dropout if lacking else 0.0,
-            frozen=frozen,
-            thaw=thaw,
-        )
-
-    def _backbone_probes(self, blocks: Mapping[str, Block]) -> list[Proposal]:
+    def proposals(self) -> list[Proposal]:
         """Each modality alone, for as many epochs as leave half of the time to the search."""
-        recipe = replace(self._recipe(self.backbone_lr), modality_dropout=0.0)
-        for epochs in range(self.backbone_epochs, 0, -1):
+        recipe = replace(self.recipe, modality_dropout=0.0)
+        for epochs in range(self._epochs, 0, -1):
+            fidelity = Fidelity(self._task.rows, epochs, self._task.seed)
             asked = [
                 Proposal(
-                    MixGenotype.single(name, block), self._fidelity(epochs),
-                    replace(recipe, frozen=self._frozen.get(name, False)), keep=True,
-                    stage="backbones",
+                    MixGenotype.single(name, block), fidelity,
+                    replace(recipe, frozen=self._frozen[name]), keep=True, stage="backbones",
                 )
-                for name, block in blocks.items()
+                for name, block in self.blocks.items()
             ]  # fmt: skip
             spent = sum(self._task.predict(p) for p in asked)
             if self._task.seconds is None or spent <= self._task.seconds / 2:
                 break
         return asked
 
-    def _keep(self, names: Sequence[str], trials: Sequence[Trial]) -> None:
-        """Keep the weights of the backbones that could be trained."""
-        self._begun = True
-        told = zip(names, trials, strict=True)
-        self._kept = {name: t.weights for name, t in told if t.weights}
+    def keep(self, trials: Sequence[Trial]) -> None:
+        """Keep the weights of those that could be trained; trials in the order of `proposals`."""
+        self.trained = True
+        told = zip(self.blocks, trials, strict=True)
+        self.weights = {name: t.weights for name, t in told if t.weights}
+
+    def usable(self) -> dict[str, Block]:
+        """The encoders whose weights were kept."""
+        return {name: block for name, block in self.blocks.items() if name in self.weights}
+
+    @property
+    def init(self) -> tuple[str, ...]:
+        """What a network on them starts from: the digests of all kept weights."""
+        return tuple(self.weights.values())

@@ -13,12 +13,10 @@ from polymix import seeds
 from polymix.data.batch import RowSource
 from polymix.errors import UsageError
 from polymix.genotype import Block
-from polymix.methods.bm_nas.bilevel import unrolled_gradients
-from polymix.methods.bm_nas.bm_nas import BMNAS
+from polymix.methods.bm_nas.bm_nas import BMNAS, STEPS
 from polymix.methods.bm_nas.space import BMNASGenotype, BMNASSpace
 from polymix.methods.bm_nas.supernet import Supernet
-from polymix.methods.bm_nas.training import STEPS
-from polymix.methods.bm_nas.updates import AlongPaths
+from polymix.methods.bm_nas.updates import PathUpdates, unrolled_gradients
 from polymix.records import Role, Status
 from polymix.scoring.metrics import METRICS
 from polymix.store.ledger import Ledger
@@ -113,13 +111,13 @@ def test_choices_take_their_steps_however_few_the_validation_rows(lab, monkeypat
     data, trainer, (train, val) = lab
     strategy = begin(BMNAS(backbones=MLPS, warmup=0.0, **TINY), data)
     strategy.start(None, trainer)
-    real, rows = AlongPaths.choices, []
+    real, rows = PathUpdates.choices, []
 
     def choices(self, batch, other, *others):
         rows.append(len(other.target))
         return real(self, batch, other, *others)
 
-    monkeypatch.setattr(AlongPaths, "choices", choices)
+    monkeypatch.setattr(PathUpdates, "choices", choices)
     strategy.epoch(trainer, train, replace(val, rows=val.rows[:5]))
     assert rows == [5] * STEPS
 

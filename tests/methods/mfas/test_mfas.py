@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import chain
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -15,10 +16,11 @@ from polymix.data.schema import Kind, Modality, Schema, Target, Task
 from polymix.data.split import TEST, TRAIN, VAL
 from polymix.datasets.demo import Demo
 from polymix.errors import UsageError
-from polymix.genotype import Block
 from polymix.methods.mfas.mfas import MFAS
 from polymix.methods.mfas.space import MFASGenotype
 from polymix.methods.mfas.surrogate import Surrogate, sample, temperature
+from polymix.nn import catalog
+from polymix.nn.encoders.mlp import MLPEncoder
 from polymix.records import Role, Status
 from polymix.scoring.metrics import METRICS
 from polymix.search.clock import Clock
@@ -345,14 +347,17 @@ def test_demo_with_a_third_modality(tmp_path):
     assert {name for name, _ in winner.score.unimodal} == {"image", "audio", "sums"}
 
 
-def test_one_feature_a_modality(tmp_path):
+def test_one_feature_a_modality(tmp_path, monkeypatch):
     data = toy_dataset(80, ("series", "table"), absent=0.1)
 
-    class Thin(MFAS):
-        def _blocks(self):
-            return {m.name: Block.of("mlp", layers=1) for m in self._task.schema.modalities}
+    class Shallow(MLPEncoder):
+        name = "shallow"
+        presets: ClassVar = {preset: {"layers": 1} for preset in MLPEncoder.presets}
 
-    record = run_strategy(Thin(**TINY), data, tmp_path, trials=20)
+    monkeypatch.setattr(catalog, "ENCODERS", dict(catalog.ENCODERS))
+    catalog.register(Shallow)
+    strategy = MFAS(backbones={"series": "shallow", "table": "shallow"}, **TINY)
+    record = run_strategy(strategy, data, tmp_path, trials=20)
     fused = [t["genotype"] for t in record.trials if isinstance(t["genotype"], MFASGenotype)]
     assert {g.layers for g in fused} == {(((0, 0), "relu"),), (((0, 0), "relu"),) * 2}
 

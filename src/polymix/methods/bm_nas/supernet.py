@@ -18,12 +18,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from polymix.data.schema import Schema
+from polymix.errors import GenotypeError, UsageError
+from polymix.genotype import Block
 from polymix.methods.bm_nas.model import CellModel, check_operations
 from polymix.methods.bm_nas.operations import FusionCell
 from polymix.methods.bm_nas.space import BMNASGenotype, BMNASSpace, Cell, Step
@@ -179,6 +182,44 @@ class Supernet(CellModel):
             "beta": _entropy([row for n, m in every for row in self.step_shares(n, m)]),
             "gamma": _entropy([self.operation_shares(n, m) for n, m in every]),
         }
+
+
+def lay_out(
+    blocks: Mapping[str, Block],
+    counts: Mapping[str, int],
+    features: Mapping[str, Sequence[int]],
+    schema: Schema,
+    **sizes: Any,
+) -> BMNASSpace:
+    """The space over backbones' features, once its supernet is sure to be built.
+
+    Args:
+        blocks: the backbones by modality.
+        counts: how many features each of them has.
+        features: those that Cells may take, by modality; all of a modality's where not given.
+        schema: what comes in and out.
+        sizes: the other attributes of `BMNASSpace`.
+
+    Raises:
+        UsageError: features or operations that there are not, or no such network; all problems.
+    """
+    chosen = {name: features.get(name, range(count)) for name, count in counts.items()}
+    problems = [
+        f"features: {name}: {blocks[name]} has features 0 to {counts[name] - 1}, "
+        f"but got {list(indices)}"
+        for name, indices in chosen.items()
+        if not set(indices) <= set(range(counts[name]))
+    ]
+    try:
+        space = BMNASSpace(blocks, [tuple(indices) for indices in chosen.values()], **sizes)
+        if not problems:
+            with torch.device("meta"):
+                Supernet(space, schema)  # names what cannot be built
+    except GenotypeError as error:
+        problems += error.problems
+    if problems:
+        raise UsageError(problems)
+    return space
 
 
 def mix(shares: Tensor, nodes: Sequence[Tensor]) -> list[Tensor]:

@@ -1,7 +1,7 @@
 """BM-NAS's two updates: of the weights on training rows, of α, β and γ on validation rows.
 
-    OfMixtures    both see the mixture of Eq. 1, 2 and 10, as in the paper
-    AlongPaths    both see networks one at a time, with the supernet's weights
+    MixtureUpdates    both see the mixture of Eq. 1, 2 and 10, as in the paper
+    PathUpdates       both see networks one at a time, with the supernet's weights
 
 A mixture's weights adapt to one another, and an operation that learns slowly loses to Sum before it
 is of use: on AV-MNIST what it derives is hardly better than chance (docs/benchmarks.md). So
@@ -22,11 +22,14 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
 from polymix.data.batch import Batch
-from polymix.methods.bm_nas.bilevel import unrolled_gradients
 from polymix.methods.bm_nas.space import BMNASGenotype, Cell
 from polymix.methods.bm_nas.supernet import Supernet
+from polymix.nn.stack import Fuse
+from polymix.train.modality_dropout import draw_hidden, hide
+from polymix.train.objective import Objective
 from polymix.train.supernet import SupernetTrainer
 
 
@@ -38,17 +41,20 @@ class Told(NamedTuple):
 
 
 class Updates(Protocol):
-    """Both updates."""
+    """The two updates of Algorithm 1."""
 
     def weights(
         self, batch: Batch, draws: np.random.Generator, kept: Sequence[BMNASGenotype]
     ) -> Tensor:
-        """ω, on a batch of training rows; the loss.
+        """Update ω on a batch of training rows.
 
         Args:
             batch: of training rows.
-            draws: decides.
+            draws: decides which network is trained.
             kept: the networks that validated best; none before choices move.
+
+        Returns:
+            The training loss, a scalar.
         """
 
     def choices(
@@ -59,20 +65,20 @@ class Updates(Protocol):
         kept: Sequence[BMNASGenotype],
         still: bool,
     ) -> Told:
-        """α, β and γ, on a batch of validation rows, without dropout.
+        """Update α, β and γ on a batch of validation rows, without dropout.
 
         Args:
             batch: of training rows, for the second order's step ahead.
             other: of validation rows.
-            draws: decides.
-            kept: see `weights`.
-            still: whether they stay as they are.
+            draws: decides which networks are compared.
+            kept: the networks that validated best.
+            still: whether α, β and γ stay as they are, and losses alone are told.
         """
 
 
 @dataclass(frozen=True)
-class _Both:
-    """What both need.
+class SupernetSteps:
+    """A supernet, and one optimizer's step for its weights and one for its choices.
 
     Attributes:
         net: the supernet.
@@ -85,7 +91,7 @@ class _Both:
     optimizers: Mapping[str, torch.optim.Optimizer]
 
     def loss(self, batch: Batch, path: Sequence[Cell] | None) -> Tensor:
-        """Of a path, or of the mixture."""
+        """The task's loss of one path's network, or of the mixture where there is no path."""
         self.net.path = path
         output = self.net.fuse(batch.inputs, batch.present)  # type: ignore[arg-type]
         self.net.path = None
@@ -93,7 +99,7 @@ class _Both:
         return self.trainer.objective(output, batch.target, batch.present, (1.0, {}))
 
     def train(self, batch: Batch, path: Sequence[Cell] | None) -> Tensor:
-        """One step of the weights; the loss."""
+        """One step of the weights down the loss that is returned."""
         self.net.train()
         loss = self.loss(batch, path)
         self.trainer.step(loss, self.optimizers["weights"])
@@ -101,23 +107,25 @@ class _Both:
 
 
 @dataclass(frozen=True)
-class AlongPaths(_Both):
-    """See above.
+class PathUpdates:
+    """Trains one network a batch, and moves the choices towards the best of several.
 
     Attributes:
-        paths: drawn for a batch of validation rows.
+        steps: of the supernet.
+        paths: networks drawn for a batch of validation rows.
     """
 
+    steps: SupernetSteps
     paths: int
 
     def weights(
         self, batch: Batch, draws: np.random.Generator, kept: Sequence[BMNASGenotype]
     ) -> Tensor:
-        """See `Updates.weights`."""
-        path = self.net.draw(draws)
+        """Update ω along one path: drawn by its shares or, every other time, a kept one."""
+        path = self.steps.net.draw(draws)
         if kept and draws.random() < 0.5:
             path = list(kept[int(draws.integers(len(kept)))].cells)
-        return self.train(batch, path)
+        return self.steps.train(batch, path)
 
     def choices(
         self,
@@ -127,27 +135,31 @@ class AlongPaths(_Both):
         kept: Sequence[BMNASGenotype],
         still: bool,
     ) -> Told:
-        """See `Updates.choices`; the loss is the mean of those drawn."""
-        self.net.eval()
-        drawn = [self.net.draw(draws) for _ in range(self.paths)]
+        """Update α, β and γ towards the best of the drawn and the kept; tells the drawn's mean."""
+        net = self.steps.net
+        net.eval()
+        drawn = [net.draw(draws) for _ in range(self.paths)]
         paths = [*drawn, *(list(genotype.cells) for genotype in kept)]
         with torch.no_grad():
-            losses = torch.stack([self.loss(other, path) for path in paths])
+            losses = torch.stack([self.steps.loss(other, path) for path in paths])
         best = paths[int(losses.argmin())]
         if not still:
-            mean = torch.stack([self.net.log_share(path) for path in drawn]).mean()
-            self.trainer.step(mean - self.net.log_share(best), self.optimizers["choices"])
-        return Told(losses[: self.paths].mean(), (self.net.space.genotype(best),))
+            mean = torch.stack([net.log_share(path) for path in drawn]).mean()
+            # Down mean - best: the best path's log-probability rises over that of the drawn.
+            self.steps.trainer.step(mean - net.log_share(best), self.steps.optimizers["choices"])
+        return Told(losses[: self.paths].mean(), (net.space.genotype(best),))
 
 
 @dataclass(frozen=True)
-class OfMixtures(_Both):
-    """See above.
+class MixtureUpdates:
+    """Trains the mixture of all networks, and the choices down its validation loss.
 
     Attributes:
+        steps: of the supernet.
         second_order: whether choices see one step of the weights ahead.
     """
 
+    steps: SupernetSteps
     second_order: bool
 
     def weights(
@@ -156,8 +168,8 @@ class OfMixtures(_Both):
         draws: np.random.Generator,  # noqa: ARG002
         kept: Sequence[BMNASGenotype],  # noqa: ARG002
     ) -> Tensor:
-        """See `Updates.weights`."""
-        return self.train(batch, None)
+        """Update ω down the mixture's training loss."""
+        return self.steps.train(batch, None)
 
     def choices(
         self,
@@ -167,16 +179,76 @@ class OfMixtures(_Both):
         kept: Sequence[BMNASGenotype],  # noqa: ARG002
         still: bool,
     ) -> Told:
-        """See `Updates.choices`."""
-        self.net.eval()
+        """Update α, β and γ down the mixture's validation loss, of now or of one step ahead."""
+        net, choices = self.steps.net, self.steps.optimizers["choices"]
+        net.eval()
         if still:
             with torch.no_grad():
-                return Told(self.loss(other, None))
+                return Told(self.steps.loss(other, None))
         if not self.second_order:
-            loss = self.loss(other, None)
-            self.trainer.step(loss, self.optimizers["choices"])
+            loss = self.steps.loss(other, None)
+            self.steps.trainer.step(loss, choices)
             return Told(loss.detach())
-        lr = self.optimizers["weights"].param_groups[0]["lr"]
-        loss = unrolled_gradients(self.net, self.trainer.objective, batch, other, lr)
-        self.optimizers["choices"].step()
+        lr = self.steps.optimizers["weights"].param_groups[0]["lr"]
+        loss = unrolled_gradients(net, self.steps.trainer.objective, batch, other, lr)
+        choices.step()
         return Told(loss)
+
+
+def unrolled_gradients(
+    net: Supernet, objective: Objective, batch: Batch, other: Batch, lr: float
+) -> Tensor:
+    """Set the gradients of α, β, γ of L_val(ω - lr ∇L_train(ω)); exactly, not by differences.
+
+    The second-order gradient of a bilevel search (DARTS, Liu et al. 2019, Eq. 6 and 7).
+
+    Args:
+        net: whose; its weights are left as they are.
+        objective: the loss.
+        batch: of training rows, for the step ahead.
+        other: of validation rows.
+        lr: of that step.
+
+    Returns:
+        The validation loss after that step.
+    """
+    module, choices = Fuse(net), net.architecture()
+    own = {id(p) for p in net.weights()}
+    named = {name: p for name, p in module.named_parameters() if id(p) in own}
+
+    def loss_of(weights: Mapping[str, Tensor], rows: Batch) -> Tensor:
+        assert rows.target is not None
+        output = functional_call(module, dict(weights), (rows.inputs, rows.present))
+        return objective(output, rows.target, rows.present, (1.0, {}))
+
+    now = loss_of(named, batch)
+    # A weight that no row of the batch reads (an absent-token) has no gradient.
+    steps = torch.autograd.grad(now, list(named.values()), create_graph=True, allow_unused=True)
+    ahead = {
+        name: p if step is None else p - lr * step
+        for (name, p), step in zip(named.items(), steps, strict=True)
+    }
+    loss = loss_of(ahead, other)
+    for choice, gradient in zip(choices, torch.autograd.grad(loss, choices), strict=True):
+        choice.grad = gradient
+    return loss.detach()
+
+
+def hide_modalities(
+    batch: Batch, objective: Objective, names: Sequence[str], share: float, rng: np.random.Generator
+) -> Batch:
+    """The batch with modalities hidden at random, never the last of a row's.
+
+    Args:
+        batch: of banked features.
+        objective: knows the modalities' columns.
+        names: of the modalities that the supernet reads.
+        share: chance that one is hidden; at 0 the batch is returned as it is.
+        rng: draws.
+    """
+    if not share:
+        return batch
+    assert batch.target is not None
+    columns = objective.columns
+    used = [columns[name] for name in names]
+    return hide(batch, draw_hidden(len(batch.target), used, len(columns), share, rng))

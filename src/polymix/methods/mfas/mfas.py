@@ -3,7 +3,7 @@
 Algorithm 1, with iterations outside, levels inside and nothing reset (the paper prints levels
 outside, but its Fig. 5 and the mixed lengths of Table 1 say otherwise):
 
-    backbones, each alone, in full, as ordinary trials                      `_backbone_probes`
+    backbones, each alone, in full, as ordinary trials                      `Backbones.proposals`
     S_1 ← Γ_1, all networks of one layer                                    `_next`
     for e = 1 … E_search, for l = 1 … L:       one step, one temperature    `temperature`
         S'_l ← S_{l-1} with one more layer; A' ← π(S'_l)                    `unfold`, `predict`
@@ -33,17 +33,24 @@ from pydantic import Field, PrivateAttr
 from polymix import seeds
 from polymix.data.schema import Task
 from polymix.genotype import Block
-from polymix.methods.backbones import OnBackbones
+from polymix.methods.backbones import Backbones
 from polymix.methods.mfas.space import Activation, MFASGenotype, MFASSpace
 from polymix.methods.mfas.surrogate import Row, Surrogate, sample, temperature
-from polymix.records import Proposal, Recipe, Trial
-from polymix.search.protocol import SearchTask
+from polymix.records import Fidelity, Proposal, Recipe, Trial
+from polymix.search.protocol import SearchTask, Strategy
 
 
-class MFAS(OnBackbones):
+class MFAS(Strategy):
     """Search for fusion networks on the features of trained backbones.
 
     Attributes:
+        backbones: encoders by modality, see `Backbones`.
+        preset: of the backbones.
+        backbone_epochs: of a backbone, at most.
+        backbone_lr: its learning rate at the start.
+        batch_size: of everything.
+        weight_decay: of everything.
+        modality_dropout: chance that a row's modality is hidden, where rows may lack one.
         length: L, the most fusion layers.
         iterations: E_search.
         samples: K, networks a step.
@@ -67,6 +74,13 @@ class MFAS(OnBackbones):
     name: ClassVar[str] = "mfas"
     summary: ClassVar[str] = "which layers of trained backbones to fuse, by a surrogate's guesses"
 
+    backbones: dict[str, str] = Field(default_factory=dict)
+    preset: str = "small"
+    backbone_epochs: int = Field(default=10, ge=1)
+    backbone_lr: float = Field(default=1e-3, gt=0)
+    batch_size: int = Field(default=128, ge=1)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    modality_dropout: float = Field(default=0.1, ge=0, lt=1)
     length: int = Field(default=4, ge=1)
     iterations: int = Field(default=3, ge=1)
     samples: int = Field(default=15, ge=1)
@@ -84,6 +98,8 @@ class MFAS(OnBackbones):
     full_lr: float = Field(default=1e-3, gt=0)
     balanced: bool = True
 
+    _task: SearchTask = PrivateAttr()
+    _backbones: Backbones = PrivateAttr()
     _space: MFASSpace = PrivateAttr()
     _surrogate: Surrogate = PrivateAttr()
     _rng: np.random.Generator = PrivateAttr()
@@ -92,26 +108,35 @@ class MFAS(OnBackbones):
     _scores: dict[MFASGenotype, float] = PrivateAttr(default_factory=dict)
     _last: dict[int, tuple[int, str]] = PrivateAttr(default_factory=dict)
     _trained: int = PrivateAttr(default=0)
-    _frozen: dict[str, bool] = PrivateAttr(default_factory=dict)
 
     def setup(self, task: SearchTask) -> None:
-        """Name the backbones, and count their features."""
-        self._task = task
+        """Name the backbones, and count their features.
+
+        Raises:
+            UsageError: a backbone that there is not, or an activation given twice.
+        """
+        self._task, schema = task, task.schema
         self._rng = seeds.stream(task.seed, "mfas")
-        self._open(self._blocks())
-
-    def _recipe(self, lr: float, *, frozen: bool = False, thaw: int = 0) -> Recipe:
-        balanced = self.balanced and self._task.schema.target.task is Task.MULTILABEL
-        return replace(super()._recipe(lr, frozen=frozen, thaw=thaw), balanced=balanced)
-
-    def _problems(self) -> list[str]:
+        problems = []
         if len(set(self.activations)) != len(self.activations):
-            return [f"activations: each once, but got {self.activations}"]
-        return []
+            problems.append(f"activations: each once, but got {self.activations}")
+        lacking = any(m.optional for m in schema.modalities)
+        recipe = Recipe(
+            lr=self.backbone_lr,
+            batch_size=self.batch_size,
+            weight_decay=self.weight_decay,
+            schedule="cosine",
+            modality_dropout=self.modality_dropout if lacking else 0.0,
+            balanced=self.balanced and schema.target.task is Task.MULTILABEL,
+        )
+        self._backbones = Backbones(
+            task, self.backbones, self.preset, self.backbone_epochs, recipe, problems
+        )
+        self._open(self._backbones.blocks)
 
     def _open(self, blocks: Mapping[str, Block]) -> None:
-        """The space, and a surrogate that has seen nothing of it."""
-        counts = self._counts(blocks)
+        """The space over these backbones, and a surrogate that has seen nothing of it."""
+        counts = [self._backbones.features[name] for name in blocks]
         self._space = MFASSpace(blocks, counts, self.activations, self.length, self.width)
         self._surrogate = Surrogate([*counts, len(self.activations)], self._task.seed)
 
@@ -119,9 +144,9 @@ class MFAS(OnBackbones):
 
     def ask(self) -> Sequence[Proposal]:
         """The backbones, then the networks of each step; nothing after the last."""
-        if not self._begun:
-            return self._backbone_probes(self._space.backbones)
-        if not self._kept:
+        if not self._backbones.trained:
+            return self._backbones.proposals()
+        if not self._backbones.weights:
             return []
         while self._step < self.iterations * self.length:
             fresh = self._next()
@@ -158,14 +183,19 @@ class MFAS(OnBackbones):
 
     def _proposal(self, genotype: MFASGenotype) -> Proposal:
         level, iteration = self._step % self.length + 1, self._step // self.length + 1
-        return Proposal(
-            genotype,
-            self._fidelity(self.epochs),
-            self._recipe(self.lr, frozen=True),
-            (*self._kept.values(), *self._shared(len(genotype.layers))),
+        shared = self._shared(len(genotype.layers))
+        return replace(
+            self._probe(genotype),
+            init=(*self._backbones.init, *shared),
             keep=self.sharing,
             stage=f"iteration {iteration}, level {level}",
         )
+
+    def _probe(self, genotype: MFASGenotype) -> Proposal:
+        """A network trained for E_train epochs on the frozen backbones."""
+        fidelity = Fidelity(self._task.rows, self.epochs, self._task.seed)
+        recipe = replace(self._backbones.recipe, lr=self.lr, frozen=True)
+        return Proposal(genotype, fidelity, recipe, self._backbones.init)
 
     def _shared(self, length: int) -> list[str]:
         """Weights to start from, the oldest first: of each W_l the last that was trained.
@@ -180,12 +210,11 @@ class MFAS(OnBackbones):
 
     def tell(self, trials: Sequence[Trial]) -> None:
         """Keep backbones; or scores and weights, and let the surrogate learn from all scores."""
-        if not self._begun:
-            names = list(self._space.backbones)
-            self._keep(names, trials)
-            if self._kept and len(self._kept) < len(names):
-                # A modality whose backbone could not be trained takes no part.
-                self._open({n: b for n, b in self._space.backbones.items() if n in self._kept})
+        if not self._backbones.trained:
+            self._backbones.keep(trials)
+            left = self._backbones.usable()
+            if left and len(left) < len(self._space.backbones):
+                self._open(left)  # a modality whose backbone could not be trained takes no part
             return
         for trial in trials:  # in the order of proposals: the last one's weights stay
             genotype = trial.proposal.genotype
@@ -209,20 +238,18 @@ class MFAS(OnBackbones):
         """The best, wide, from the backbones: first frozen, then trained with all heads' losses."""
         known = [g for g, score in self._scores.items() if np.isfinite(score)]
         best = sorted(known, key=lambda g: -self._scores[g])[: self.top]
-        thaw = min(self.thaw, self.full_epochs // 2) if self._kept else 0
-        recipe = self._recipe(self.full_lr, thaw=thaw)
+        thaw = min(self.thaw, self.full_epochs // 2) if self._backbones.weights else 0
+        recipe = replace(self._backbones.recipe, lr=self.full_lr, thaw=thaw)
+        fidelity = Fidelity(self._task.rows, self.full_epochs, self._task.seed)
         return [
-            Proposal(
-                self._wide(genotype), self._fidelity(self.full_epochs), recipe,
-                tuple(self._kept.values()), stage="winner",
-            )
-            for genotype in best or [self._plain()]
-        ]  # fmt: skip
+            Proposal(self._wide(g), fidelity, recipe, self._backbones.init, stage="winner")
+            for g in best or [self.plain()]
+        ]
 
     def _wide(self, genotype: MFASGenotype) -> MFASGenotype:
         return genotype.model_copy(update={"width": self.full_width, "multitask": True})
 
-    def _plain(self) -> MFASGenotype:
+    def plain(self) -> MFASGenotype:
         """The last features, joined: what is left to guess where nothing could be tried."""
         last = tuple(count - 1 for count in self._space.features)
         return self._space.genotype([(last, self.activations[0])])
@@ -234,15 +261,13 @@ class MFAS(OnBackbones):
 
     def chosen_encoders(self) -> Mapping[str, Block]:
         """The backbones."""
-        return self._blocks()
+        return self._backbones.blocks
 
     def random(self, rng: np.random.Generator) -> Proposal | None:
         """A network that inherits no weights; none without backbones."""
-        if not self._kept:
+        if not self._backbones.weights:
             return None
-        recipe, init = self._recipe(self.lr, frozen=True), tuple(self._kept.values())
-        genotype = self._space.sample(rng)
-        return Proposal(genotype, self._fidelity(self.epochs), recipe, init, stage="random")
+        return replace(self._probe(self._space.sample(rng)), stage="random")
 
     def expected(self) -> Sequence[Proposal]:
         """Backbones, Γ_1, and K networks of each level, whichever they will be."""
@@ -251,11 +276,7 @@ class MFAS(OnBackbones):
             for level in range(1, self.length):
                 count = min(self.samples, self._space.count(level + 1))
                 search += [self._space.genotype(search[0].layers * (level + 1))] * count
-        recipe, fidelity = self._recipe(self.lr, frozen=True), self._fidelity(self.epochs)
-        return [
-            *self._backbone_probes(self._space.backbones),
-            *(Proposal(g, fidelity, recipe) for g in search),
-        ]
+        return [*self._backbones.proposals(), *map(self._probe, search)]
 
     def size(self) -> int:
         """Σ_l (M·N·P)^l."""
