@@ -207,7 +207,7 @@ def test_a_graph_that_no_rank_trains_stays_as_it_was(tmp_path):
     kept = {}
     for name, options in (("still", {"rank_term": "none"}), ("moved", {})):
         strategy, _ = searched(dataset, tmp_path / name, **options)
-        kept[name] = strategy._relations.weights.detach()
+        kept[name] = strategy._prior.graph.weights.detach()
     assert torch.equal(kept["still"], torch.full((3,), 1 / 3))
     assert not torch.equal(kept["moved"], kept["still"])
 

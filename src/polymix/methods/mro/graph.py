@@ -1,4 +1,4 @@
-"""MRO's Modal Relation Graph (Eq. 1), and how its ranks are held against those observed (Eq. 2).
+"""MRO's prior: the Modal Relation Graph (Eq. 1), and its ranks against those observed (Eq. 2).
 
 Shapes: k modalities, P = k(k-1) paths, M masks.
 """
@@ -6,11 +6,16 @@ Shapes: k modalities, P = k(k-1) paths, M masks.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from itertools import permutations
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from polymix.records import Recipe
+from polymix.train.optimizer import make_optimizer, optimizer_tensors, restore_optimizer
+from polymix.train.supernet import SupernetTrainer
 
 Power = Literal["0", "1", "2", "inf"]
 
@@ -76,6 +81,70 @@ class ModalRelationGraph(nn.Module):
     def shares(self, scores: Tensor) -> Tensor:
         """Eq. 1's p: the softmax of scores `(P,)` over all that one modality may ask."""
         return torch.softmax(scores.reshape(self.k, self.k - 1), 1).flatten()
+
+
+class Prior:
+    """What the graph foretells of masks, from the paths as they were measured last.
+
+    Args:
+        graph: measurements to scores.
+        lr: of the graph.
+        steps: of the graph, an update.
+
+    Attributes:
+        measures: CosSim, Var_g and Var_a of the paths, `(3, P)`; zeros before the first update.
+    """
+
+    def __init__(self, graph: ModalRelationGraph, lr: float, steps: int) -> None:
+        self.graph, self.steps = graph, steps
+        self.measures = torch.zeros(3, graph.k * (graph.k - 1))
+        self.optimizer = make_optimizer(list(graph.parameters()), Recipe(lr=lr))
+
+    @torch.no_grad()
+    def scores(self) -> Tensor:
+        """s_e of the paths, `(P,)`, as constants."""
+        found: Tensor = self.graph(self.measures)
+        return found
+
+    def measure(self, similarity: Tensor, gradients: Tensor, attention: Tensor) -> None:
+        """Take measurements of the paths, `(P,)` each; gradients that are nan stay as they were."""
+        known = torch.where(gradients.isnan(), self.measures[1], gradients)
+        self.measures = torch.stack([similarity, known, attention])
+
+    def learn(
+        self, masks: Tensor, performance: Tensor, power: Power, trainer: SupernetTrainer | None
+    ) -> float:
+        """Train the graph by the ranks observed (Eq. 2), and tell the rank term after it.
+
+        Args:
+            masks: `(M, P)` floats.
+            performance: of the masks, `(M,)`, higher is better.
+            power: p.
+            trainer: steps; without one the graph stays as it is, and the term is told alone.
+        """
+        if trainer is not None and power != "0" and len(masks) > 1:
+            for _ in range(self.steps):
+                term = rank_term(masks @ self.graph(self.measures), performance, power)
+                trainer.step(term, self.optimizer)
+        # A mask's prior score is Σ_e m_e · s_e.
+        return float(rank_term(masks @ self.scores(), performance, power))
+
+    def state(self) -> dict[str, Tensor]:
+        """The graph, its optimizer, and what was measured."""
+        found = {f"graph/{name}": t.detach() for name, t in self.graph.state_dict().items()}
+        return {
+            **found, **optimizer_tensors(self.optimizer, "optimizer/graph"),
+            "measures": self.measures,
+        }  # fmt: skip
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` returned."""
+        prefix = "graph/"
+        self.graph.load_state_dict(
+            {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        )
+        restore_optimizer(self.optimizer, tensors, "optimizer/graph")
+        self.measures = tensors["measures"]
 
 
 def standardised(measures: Tensor) -> Tensor:

@@ -160,6 +160,13 @@ class MROModel(Model):
         logits: Tensor = torch.tensordot(shares, each, 1) + self.head.bias
         return logits
 
+    def gradient_variance(self, place: int) -> float:
+        """Eq. 1's Var_g: the variance of a path's gradients, over all its parameters."""
+        i, j = self.taken[place]
+        layer = self.layers[f"{i}>{j}"]
+        parts = [p.grad.flatten() for p in layer.parameters() if p.grad is not None]
+        return float(torch.cat(parts).var())
+
     def fuse(self, features: Features, present: Tensor | None) -> Output:
         """Features, and presence by modality `(B, k)`, none where all are there, to outputs."""
         return Output(self.head(self.paths(features, present).mean(0)), {})
