@@ -16,7 +16,7 @@ from polymix.methods.auto.auto import (
     SMALL_TABLE_ROWS,
     Auto,
 )
-from polymix.methods.mixmas.mixmas import CANDIDATES
+from polymix.methods.mixmas.candidates import CANDIDATES
 from polymix.nn import catalog
 from polymix.nn.descriptions import Frozen, describers_for, make_description
 from polymix.nn.encoder import Encoder

@@ -9,7 +9,8 @@ from polymix import seeds
 from polymix.errors import UsageError
 from polymix.genotype import Block
 from polymix.methods.m2_mixer.m2_mixer import M2Mixer
-from polymix.methods.mixmas.mixmas import CANDIDATES, MixMAS
+from polymix.methods.mixmas.candidates import CANDIDATES
+from polymix.methods.mixmas.mixmas import MixMAS
 from polymix.methods.random.random import RandomSearch
 from polymix.methods.strategies import make_strategy
 from polymix.nn import catalog

@@ -22,7 +22,8 @@ from pydantic import Field, PrivateAttr
 from polymix.data.sample import sample_size
 from polymix.data.schema import Kind, Modality
 from polymix.genotype import Block
-from polymix.methods.mixmas.mixmas import CANDIDATES, MixMAS
+from polymix.methods.mixmas.candidates import CANDIDATES
+from polymix.methods.mixmas.mixmas import MixMAS
 from polymix.nn import catalog
 from polymix.records import Proposal, Trial
 from polymix.search.protocol import SearchTask, Strategy

@@ -21,30 +21,19 @@ import numpy as np
 from pydantic import Field, PrivateAttr, field_validator
 
 from polymix.data.sample import sample_size
-from polymix.data.schema import Kind
-from polymix.errors import UsageError, did_you_mean
 from polymix.genotype import Block, Genotype
+from polymix.methods.mixmas.candidates import (
+    affordable,
+    candidate_space,
+    even_share,
+    known_networks,
+)
 from polymix.methods.mixmas.space import MixSpace
-from polymix.nn import catalog
 from polymix.records import TIE_Z, Fidelity, Proposal, Recipe, Sampler, Schedule, Status, Trial
 from polymix.search.protocol import SearchTask, Strategy
 from polymix.space.mix import Fusion, Loss, MixGenotype
 
 Rivals = Sequence[tuple[Any, list[Trial]]]
-LADDER = (1.0, 0.5, 0.25, 0.125, 0.0625)
-
-MIXERS = ("mlp-mixer", "hyper-mixer")
-CANDIDATES: dict[Kind, tuple[str, ...]] = {
-    Kind.IMAGE: (*MIXERS, "ramlp", "conv", "mlp"),
-    Kind.AUDIO: (*MIXERS, "monarch-mixer", "conv", "mlp"),
-    Kind.TIMESERIES: (*MIXERS, "monarch-mixer", "conv", "mlp"),
-    Kind.TEXT: (*MIXERS, "monarch-mixer", "conv", "mlp"),
-    Kind.TABULAR: ("mlp",),
-    Kind.FEATURES: (*MIXERS, "mlp"),
-}
-"""Table I's candidates, and two that are no mixers: a small CNN and a plain MLP.
-
-Encoders that come with weights of their own are candidates too, as far as they are registered."""
 
 
 class MixMAS(Strategy):
@@ -110,87 +99,28 @@ class MixMAS(Strategy):
     @field_validator("networks")
     @classmethod
     def _known_networks(cls, names: list[str]) -> list[str]:
-        known = ["none", *catalog.network_names()]
-        problems = [
-            f"no fusion network '{n}': {did_you_mean(n, known)}" for n in names if n not in known
-        ]
-        if problems:
-            raise ValueError("; ".join(problems))
-        return names
+        return known_networks(names)
 
     # Stage 1, and what the other stages are made of.
 
     def setup(self, task: SearchTask) -> None:
         """List the candidates, and fix the probes' fidelity (stage 1, Eq. 1)."""
         self._task = task
-        names, fusions = dict.fromkeys(self.networks), list(dict.fromkeys(self.fusions))
-        networks = [None if n == "none" else Block.of(n, self.preset) for n in names]
-        self._space = MixSpace(self._candidates(), fusions, networks, self.loss)
-        rows = min(self.sample_rows or sample_size(task.rows), task.rows)
-        self._fidelity = self._affordable(Fidelity(rows, self.epochs, task.seed, self.sampler))
+        self._space = candidate_space(
+            task.schema, self.encoders, self.fusions, self.networks, self.preset, self.loss
+        )
+        rows = min(self.sample_rows or sample_size(task.rows), task.rows)  # Eq. 1
+        wanted = Fidelity(rows, self.epochs, task.seed, self.sampler)
+        # Halving spares the worse half most of its epochs: about 0.4 of the price of full probes.
+        self._fidelity = affordable(task, wanted, self._probes, 0.4 if self.halving else 1.0)
         self._chosen = {name: blocks[0] for name, blocks in self._space.encoders.items()}
         if len(self._chosen) > 1:
             self._fusion = self.fusions[0]
 
-    def _candidates(self) -> dict[str, list[Block]]:
-        schema, given = self._task.schema, self.encoders
-        problems, found = [], {}
-        if isinstance(given, dict):
-            problems = [
-                f"encoders: no modality '{name}': {did_you_mean(name, schema.names)}"
-                for name in given
-                if name not in schema.names
-            ]
-        named = given if isinstance(given, list) else [n for v in (given or {}).values() for n in v]
-        problems += [
-            f"no encoder '{n}': {did_you_mean(n, catalog.encoder_names())}"
-            for n in dict.fromkeys(named)
-            if n not in catalog.encoder_names()
-        ]
-        for modality in schema.modalities:
-            fitting = catalog.encoders_for(modality.kind)
-            own = given.get(modality.name) if isinstance(given, dict) else given
-            ready = {block.name: block for block in catalog.pretrained_for(modality)}
-            wanted = [*CANDIDATES[modality.kind], *ready] if own is None else own
-            names = [n for n in wanted if n in fitting]
-            if not names and not problems:
-                problems.append(
-                    f"none of {own} takes modality '{modality.name}' of kind {modality.kind}: "
-                    f"{', '.join(fitting)} do"
-                )
-            found[modality.name] = [
-                ready.get(n, Block.of(n, self.preset)) for n in dict.fromkeys(names)
-            ]
-        if problems:
-            raise UsageError(problems)
-        return found
-
-    def _affordable(self, wanted: Fidelity) -> Fidelity:
-        """The fullest fidelity at which the stages fit the strategy's share of the clock.
-
-        Epochs are cut first, down to 3, then rows; a candidate that alone would take more than
-        four even shares will be skipped, but no more than a quarter of them.
-        """
-        if self._task.seconds is None:
-            return wanted
-        tries = [(wanted.rows, e) for e in range(wanted.epochs, min(wanted.epochs, 3) - 1, -1)]
-        least = tries[-1][1]
-        tries += [(max(1, int(wanted.rows * f)), least) for f in LADDER[1:]]
-        tries += [(tries[-1][0], e) for e in range(least - 1, 0, -1)]
-        for rows, epochs in tries:
-            fidelity = replace(wanted, rows=rows, epochs=epochs)
-            costs = [self._task.predict(p) for p in self._probes(fidelity)]
-            share = self._share(len(costs))
-            fitting = [c for c in costs if c <= share]
-            spent = sum(fitting) * (0.4 if self.halving else 1.0)
-            if spent <= self._task.seconds and len(fitting) >= 0.75 * len(costs):
-                break
-        return fidelity
-
     def expected(self) -> list[Proposal]:
         """All probes, the later stages' with the first candidates."""
         probes = self._probes(self._fidelity)
-        return [replace(p, share=self._share(len(probes))) for p in probes]
+        return [replace(p, share=even_share(self._task, len(probes))) for p in probes]
 
     def _probes(self, fidelity: Fidelity) -> list[Proposal]:
         """All probes there will be, the later stages' with the first candidates."""
@@ -201,10 +131,6 @@ class MixMAS(Strategy):
             genotypes += [self._fused(first, f, None) for f in self.fusions]
             genotypes += [self._fused(first, self.fusions[0], n) for n in self._space.networks]
         return [Proposal(g, fidelity, self._recipe()) for g in genotypes for _ in range(self.seeds)]
-
-    def _share(self, probes: int) -> float:
-        """Seconds that one probe may take: four even shares."""
-        return float("inf") if self._task.seconds is None else 4 * self._task.seconds / probes
 
     def _recipe(self, full: bool = False) -> Recipe:
         lacking = any(m.optional for m in self._task.schema.modalities)
@@ -233,7 +159,7 @@ class MixMAS(Strategy):
         if self._stage >= (len(stages) if len(self._chosen) > 1 else 1):
             return []
         stage, probes = stages[self._stage]
-        share = self._share(len(self.expected()))
+        share = even_share(self._task, len(self.expected()))
         if self._rung == 0:
             self._field = probes()
         epochs = self._rungs()[self._rung]

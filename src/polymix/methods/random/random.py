@@ -10,6 +10,7 @@ from pydantic import Field, PrivateAttr
 
 from polymix import seeds
 from polymix.genotype import Block
+from polymix.methods.mixmas.candidates import even_share
 from polymix.methods.mixmas.mixmas import MixMAS
 from polymix.records import Fidelity, Proposal, Trial
 from polymix.search.protocol import SearchTask
@@ -42,7 +43,7 @@ class RandomSearch(MixMAS):
     def expected(self) -> list[Proposal]:
         """The draws' price, each that of the space's first genotype."""
         first = next(iter(self._space))
-        share = self._share(self.draws)
+        share = even_share(self._task, self.draws)
         recipe = self._recipe()
         count = min(self.draws, len(self._space))
         return [Proposal(first, self._fidelity, recipe, stage="draws", share=share)] * count
@@ -56,7 +57,7 @@ class RandomSearch(MixMAS):
             if genotype not in self._drawn:
                 fresh.append(genotype)
                 self._drawn.append(genotype)
-        share = self._share(self.draws)
+        share = even_share(self._task, self.draws)
         return [
             Proposal(g, self._fidelity, self._recipe(), stage="draws", share=share) for g in fresh
         ]
