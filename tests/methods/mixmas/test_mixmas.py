@@ -11,7 +11,6 @@ from polymix.genotype import Block
 from polymix.methods.m2_mixer.m2_mixer import M2Mixer
 from polymix.methods.mixmas.candidates import CANDIDATES
 from polymix.methods.mixmas.mixmas import MixMAS
-from polymix.methods.random.random import RandomSearch
 from polymix.methods.strategies import make_strategy
 from polymix.nn import catalog
 from polymix.nn.encoders.mlp import MLPEncoder
@@ -225,17 +224,6 @@ def test_random_genotypes_are_of_the_space(schema):
     assert len(drawn) > 20
     assert strategy.size() == 3 * 3 * 1 * 3 * 3
     assert all(g in strategy._space for g in drawn)
-
-
-def test_random_search_draws_none_twice(schema):
-    strategy = RandomSearch(encoders=["mlp"], networks=["none"], draws=16)
-    strategy.setup(task(schema))
-    stages = play(
-        strategy, lambda genotype: {"concat": 0.2, "mean": 0.9, "max": 0.5}[genotype.fusion]
-    )
-    drawn = [p.genotype for stage in stages for p in stage]
-    assert len(set(drawn)) == len(drawn) == 3
-    assert strategy.derive()[0].genotype.fusion == "mean"
 
 
 @pytest.mark.parametrize("config", ["S", "M", "B", "MMixer", "H", "LC"])
