@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -138,6 +139,20 @@ def test_choices_follow_what_is_best_along_paths_and_the_mixture_where_asked(lab
         assert strategy.supernet.path is None
     assert looked[True] == derived
     assert len(looked[False]) > 3
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "along sampled paths"),
+        ({"relaxed": True}, r"as in the paper \(relaxed=true\)"),
+        ({"second_order": True}, r"one step of the weights ahead \(second_order=true\)"),
+    ],
+)
+def test_the_board_says_which_search_it_was(lab, options, said):
+    (reason,) = begin(BMNAS(backbones=MLPS, **options, **TINY), lab[0]).reasons()
+    assert re.search(said, reason)
+    assert reason.startswith("bm-nas: ")
 
 
 def test_what_is_validated_is_a_clean_pass(lab):

@@ -206,6 +206,19 @@ class BMNAS(Strategy):
             dropout=self.dropout,
         )
 
+    def reasons(self) -> Sequence[str]:
+        """Which of the searches it is: along paths, or of the paper's mixtures."""
+        if self.second_order:
+            how = (
+                "on mixtures of all networks, as in the paper, and choices see one step of the "
+                "weights ahead (second_order=true)"
+            )
+        elif self.relaxed:
+            how = "on mixtures of all networks, as in the paper (relaxed=true)"
+        else:
+            how = "along sampled paths; relaxed=true trains the paper's mixtures"
+        return [f"bm-nas: weights and choices are trained {how}"]
+
     def ask(self) -> Sequence[Proposal]:
         """The backbones, once."""
         return [] if self._backbones.trained else self._backbones.proposals()
