@@ -85,6 +85,7 @@ class Backbones:
             name, _, model = asked.partition(":")
             block = Block.of(name, preset, **({"model": model} if model else {}))
             try:
+                # On the meta device no weights are made: widths, and what pins a model, need none.
                 with torch.device("meta"):
                     encoder = catalog.make_encoder(block, modality)
                 self.blocks[modality.name] = pinned(block, encoder)
@@ -96,7 +97,9 @@ class Backbones:
 
     def proposals(self) -> list[Proposal]:
         """Each modality alone, for as many epochs as leave half of the time to the search."""
+        # Hiding the only modality would leave a row with nothing to learn from.
         recipe = replace(self.recipe, modality_dropout=0.0)
+        # One epoch is the least: a search on untrained features would say nothing.
         for epochs in range(self._epochs, 0, -1):
             fidelity = Fidelity(self._task.rows, epochs, self._task.seed)
             asked = [

@@ -21,7 +21,7 @@ def found(make, rows, **options):
     return [strategy.chosen()[0].cells for strategy in strategies]
 
 
-class TestAlongPaths:
+class TestPathUpdates:
     """By default, with the default learning rates."""
 
     options = {"batch_size": 32, "horizon": 30}  # noqa: RUF012
@@ -55,7 +55,7 @@ class TestAlongPaths:
         assert sum({*b.inputs} == {0, 1, 2, 3} - {*a.inputs} for a, b in pairs) >= 4
 
 
-class TestOfMixtures:
+class TestMixtureUpdates:
     """Of the paper's mixtures, with rates that suit the problem."""
 
     options = {"relaxed": True, "warmup": 0.2, "batch_size": 64}  # noqa: RUF012

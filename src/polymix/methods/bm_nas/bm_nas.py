@@ -17,8 +17,9 @@ the supernet's weights, without dropout: the supernet's own score says nothing o
 Along paths more than the derived network is validated: the `kept` best so far, and those that were
 the best of their batch most often. What a network scored last counts.
 
-The learning rate and the temperature of the choices are ours, so that they are made: in runs of
-this code at the paper's learning rate of 3e-4 the logits moved by about 0.1 in a whole search.
+The learning rate and the temperature of the choices are ours, so that they are made: in a search
+by the public code, at the paper's 3e-4, logits moved by about 0.1, and the mixture stayed nearly
+uniform.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ from polymix.train.supernet import RowLoader, SupernetTrainer
 from polymix.train.validate import validate
 
 STEPS = 20
-"""Of the choices, an epoch at least: fewer leave them open where validation rows are few."""
+"""Updates of the choices in an epoch, at least: fewer leave them undecided where validation rows
+are few."""
 
 
 class BMNAS(Strategy):
@@ -150,6 +152,7 @@ class BMNAS(Strategy):
     _flops: int = PrivateAttr(default=0)
     _epochs: int = PrivateAttr(default=0)
     _epoch: int = PrivateAttr(default=0)
+    # Every validated network: its score and its loss when it was last looked at.
     _found: dict[BMNASGenotype, tuple[float, float]] = PrivateAttr(default_factory=dict)
 
     @property
@@ -230,7 +233,7 @@ class BMNAS(Strategy):
         """
         self._backbones.keep(trials)
         left = self._backbones.usable()
-        if len(left) < len(self._space.backbones):
+        if len(left) < len(self._space.backbones):  # a training failed, or ran out of time
             try:
                 self._space = self._open(left)
             except UsageError:
@@ -248,8 +251,11 @@ class BMNAS(Strategy):
         self._flops, net.path = count_fusing(net, schema), None
         trainer.initialize(net, self._backbones.init)
         self._source = trainer.banked(net)
-        net.encoders = torch.nn.ModuleDict()  # the bank has their features: they are not run again
+        # The bank has the backbones' features, so they are not run again: the public code spends
+        # most of an epoch on that.
+        net.encoders = torch.nn.ModuleDict()
         self._net = net
+        # Table 8's Adam for ω; the choices' has the public code's betas, and a rate that stays.
         recipe = Recipe(lr=self.lr, weight_decay=self.weight_decay)
         choices = torch.optim.Adam(
             net.architecture(), self.choice_lr, (0.5, 0.999),
@@ -263,8 +269,9 @@ class BMNAS(Strategy):
         """Update ω and (α, β, γ) in turns; derive; keep the best by validation."""
         net = self._net
         train, val = train.over(self._source), val.over(self._source)
-        losses, won = self._alternate(trainer, train, val)
-        genotype = net.derive()
+        losses, won = self._alternate(trainer, train, val)  # update ω and (α, β, γ)
+        genotype = net.derive()  # Eq. 3 and 11
+        # With ω as it is now, also those that scored well before: their old scores do not compare.
         looked = {g: self._look(g, trainer, val) for g in [genotype, *self._kept_ones(), *won]}
         self._found |= looked
         numbers = {
@@ -282,8 +289,9 @@ class BMNAS(Strategy):
         self, trainer: SupernetTrainer, train: RowLoader, val: RowLoader
     ) -> tuple[dict[str, float], list[BMNASGenotype]]:
         """One epoch of both updates: their mean losses, and the networks that won most often."""
-        ours = math.ceil(len(train) / self.batch_size)
+        ours = math.ceil(len(train) / self.batch_size)  # updates of ω, one a batch
         theirs = max(STEPS, math.ceil(len(val) / self.batch_size))
+        # Shares that follow untrained weights would follow whichever operation learns quickest.
         still = self._epoch < math.floor(self.warmup * self._epochs)
         kept = [] if still else self._kept_ones()
         others = self._again(val)
@@ -292,6 +300,7 @@ class BMNAS(Strategy):
         rng = seeds.stream(trainer.seed, "bm-nas hide", self._epoch)
         draws = seeds.stream(trainer.seed, "bm-nas paths", self._epoch)
         updates = self._updates(trainer)
+        # Streams are named by the epoch: a resumed search draws what an undisturbed one does.
         with trainer.dropout("bm-nas epoch", self._epoch):
             for t, batch in enumerate(train.shuffled(self.batch_size, self._epoch)):
                 self._anneal((self._epoch + t / ours) / self._epochs)
@@ -324,6 +333,7 @@ class BMNAS(Strategy):
 
     def _anneal(self, share: float) -> None:
         """Set the learning rate and the temperature for a share of the whole search."""
+        # lr follows a cosine (Table 8); the temperature falls from 1 to `coldest` geometrically.
         low = min(self.lowest_lr, self.lr)
         lr = low + 0.5 * (self.lr - low) * (1 + math.cos(math.pi * share))
         for group in self._optimizers["weights"].param_groups:
@@ -341,6 +351,7 @@ class BMNAS(Strategy):
         learner = SingleLearner(self.inherit(trainer, genotype), frozen=True)
         predictions, losses, _ = validate(learner, val.source, val.rows, trainer.objective)
         targets = [b.target.cpu().numpy() for b in val.ordered() if b.target is not None]
+        # A network that diverged is the worst there is, whatever the metric makes of its outputs.
         value = math.nan
         if np.isfinite(predictions).all():
             value = trainer.metric(np.concatenate(targets), predictions[0])
@@ -352,6 +363,7 @@ class BMNAS(Strategy):
 
     def _spent(self, rows: int, val: int, looked: int) -> float:
         """FLOPs of an epoch: of both updates, and of the networks that were validated."""
+        # A mixture is run forward and backward; paths, the drawn and the kept ones, forward alone.
         again = max(1.0, STEPS / math.ceil(val / self.batch_size))
         compared = again * (1 + BACKWARD if self._mixed else self.paths + self.kept)
         return float(self._flops * ((1 + BACKWARD) * rows + (looked + compared) * val))
@@ -362,7 +374,7 @@ class BMNAS(Strategy):
         """The best by validation, each trained alone from the backbones."""
         trained = bool(self._backbones.weights)
         thaw = min(self.thaw, self.full_epochs // 2) if trained else 0
-        free = self.unfreeze or not trained
+        free = self.unfreeze or not trained  # a backbone without weights has to learn
         recipe = replace(
             self._backbones.recipe, lr=self.full_lr, frozen=not free, thaw=thaw if free else 0
         )
@@ -374,11 +386,13 @@ class BMNAS(Strategy):
 
     def chosen(self) -> list[BMNASGenotype]:
         """The validated networks, the best first; a guess where none was derived."""
+        # By score; of equal scores, by the lower validation loss.
         order = sorted(self._found, key=lambda g: (-self._found[g][0], self._found[g][1]))
         return order or [self._plain()]
 
     def _plain(self) -> BMNASGenotype:
         """The last features, through a layer over both."""
+        # A drawn network has the right numbers of Cells and steps; both are then replaced.
         first = self._space.sample(seeds.stream(self._task.seed, "bm-nas guess"))
         try:
             late = late_pairs(first)
@@ -409,7 +423,7 @@ class BMNAS(Strategy):
 
     @property
     def space(self) -> BMNASSpace:
-        """What is searched."""
+        """The space that is searched."""
         return self._space
 
     @property
@@ -435,6 +449,7 @@ class BMNAS(Strategy):
         tensors = {f"net/{name}": t.detach() for name, t in self._net.state_dict().items()}
         for name, optimizer in self._optimizers.items():
             tensors |= optimizer_tensors(optimizer, f"optimizer/{name}")
+        # As text: JSON has no infinity, and `repr` gives each float back to the last bit.
         found = [[g.to_json(), *map(repr, scores)] for g, scores in self._found.items()]
         return tensors, {"epoch": self._epoch, "found": found}
 

@@ -70,6 +70,7 @@ def random_pairs(genotype: BMNASGenotype, rng: np.random.Generator) -> list[Inpu
     """A pair for each Cell, drawn uniformly."""
     found: list[Inputs] = []
     for n, cell in enumerate(genotype.cells):
+        # Earlier Cells are nodes too, which the public code never lets a Cell choose.
         before, arity = len(genotype.nodes) + n, len(cell.inputs)
         drawn = rng.choice(before, size=arity, replace=False)
         found.append(tuple(sorted(map(int, drawn))))
@@ -82,6 +83,7 @@ def late_pairs(genotype: BMNASGenotype) -> list[Inputs]:
     Raises:
         GenotypeError: there are fewer modalities than a Cell takes nodes.
     """
+    # Nodes are listed modality by modality: the last of each is where its features end.
     last, place = [], -1
     for indices in genotype.features:
         place += len(indices)

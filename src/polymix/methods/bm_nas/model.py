@@ -47,7 +47,7 @@ class Standardize(nn.Module):
         self.register_buffer("scale", torch.ones(channels))
 
     def forward(self, tokens: Tokens) -> Tokens:
-        """Of the same shape."""
+        """A feature to the same shape, each channel with mean 0 and deviation 1."""
         return Tokens((tokens.x - self.mean) * self.scale)
 
     @torch.no_grad()
@@ -101,10 +101,12 @@ class CellModel(Model):
         self.standards = ByModality(
             {name: nn.ModuleList(map(Standardize, each)) for name, each in widths.items()}
         )
+        # The upper level's first nodes: all features of the first modality, then of the next.
         flat = [(name, width) for name, each in widths.items() for width in each]
         read = set(used)
         tokens: dict[str, list[AbsentToken]] = {name: [] for name in made}
         for node, (name, width) in enumerate(flat):
+            # No token is trained that no Cell reads: it would have no gradient.
             trained = schema[name].optional and node in read
             tokens[name].append(AbsentToken((length, width), trained))
         self.absent = ByModality({name: nn.ModuleList(each) for name, each in tokens.items()})
@@ -119,6 +121,7 @@ class CellModel(Model):
             }
         )
         self.cells = nn.ModuleList(cells)
+        # All Cells go to the classifier, so that none is left out of the gradient.
         wide = len(cells) * channels
         self.norm = nn.LayerNorm(wide)
         self.classify = nn.Linear(wide * length, schema.target.outputs)
@@ -146,7 +149,7 @@ class CellModel(Model):
 
     def fuse(self, features: Features, present: Tensor | None) -> Output:
         """Features, and presence by modality `(B, k)`, none where all are there, to outputs."""
-        nodes: dict[int, Tensor] = {}
+        nodes: dict[int, Tensor] = {}  # (B, L, C) each; features, then Cells
         node = 0
         for name, column in self.columns.items():
             there = None if present is None else present[:, column]
@@ -155,9 +158,11 @@ class CellModel(Model):
                     nodes[node] = self.reshape[str(node)](token(tokens, there).x)
                 node += 1
         outputs = []
+        # `node` counts all features by now, read or not: Cell n is node `node + n`.
         for n in range(len(self.cells)):
             nodes[node + n] = self.wire(n, nodes)
             outputs.append(nodes[node + n])
+        # (B, L, N·C), flattened over positions for the classifier.
         joined = torch.relu(self.norm(torch.cat(outputs, -1)))
         return Output(self.classify(joined.flatten(1)), {})
 

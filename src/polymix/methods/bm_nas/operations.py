@@ -45,7 +45,7 @@ class Operation(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, *inputs: Tensor) -> Tensor:  # noqa: ARG002
-        """Fuse."""
+        """Tensors `(B, L, C)` to one `(B, L, C)`."""
         raise TypeError(f"{type(self).__name__} must define forward")
 
 
@@ -105,9 +105,10 @@ class Attention(Operation):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """What x attends to in each of the others, added up."""
-        x, *others = inputs
+        x, *others = inputs  # the query, and what answers: keys and values are the same tensor
         found = []
         for y in others:
+            # (B, L, L): over the positions of y; there are no projections.
             weights = torch.softmax(x @ y.transpose(1, 2) / math.sqrt(self.channels), -1)
             found.append(self.dropout(weights) @ y)
         attended: Tensor = reduce(torch.add, found)
@@ -180,16 +181,16 @@ class FusionStep(nn.Module):
 
     def forward(self, inputs: Sequence[Tensor], shares: Tensor | str | None = None) -> Tensor:
         """Inputs `(B, L, C)` each to `(B, L, C)`; shares `(P,)` of a mixture, or one's name."""
-        if isinstance(shares, str):
+        if isinstance(shares, str):  # along a path
             alone: Tensor = self.norm(self.operations[shares](*inputs))
             return alone
         found: list[Tensor] = [
             self.norm(operation(*inputs)) for operation in self.operations.values()
         ]
-        if shares is None:
+        if shares is None:  # a derived network's step has one operation
             (one,) = found
             return one
-        mixed = found[0] * shares[0]
+        mixed = found[0] * shares[0]  # Eq. 10
         for part, share in zip(found[1:], shares[1:], strict=True):
             mixed = mixed + part * share
         return mixed
@@ -227,8 +228,9 @@ class FusionCell(nn.Module):
         nodes = list(inputs)
         for m, step in enumerate(self.steps):
             nodes.append(step(pick(m, nodes), shares(m) if shares else None))
-        made = nodes[len(inputs) :]
+        made = nodes[len(inputs) :]  # the steps' outputs alone
         joined = torch.cat(made, -1) if self.join else made[0]
         joined = self.join(joined) if self.join else joined
+        # The first input is added, as in the public code, whatever the steps give.
         out: Tensor = self.norm(joined + inputs[0])
         return out

@@ -82,9 +82,9 @@ class BMNASGenotype(Genotype):
         if len(set(names)) != len(names):
             raise ValueError(f"a modality has one backbone, but got {names}")
         _check_features(names, self.features)
-        arity = len(self.cells[0].inputs)
+        arity = len(self.cells[0].inputs)  # k: two in the paper
         for n, cell in enumerate(self.cells):
-            before = len(self.nodes) + n
+            before = len(self.nodes) + n  # features, and the Cells before this one
             ascending = list(cell.inputs) == sorted(set(cell.inputs))
             inside = ascending and min(cell.inputs, default=-1) >= 0 and cell.inputs[-1] < before
             if len(cell.inputs) != arity or arity < 2 or not inside:
@@ -93,7 +93,7 @@ class BMNASGenotype(Genotype):
                     f"ascending, but got {list(cell.inputs)}"
                 )
             for m, step in enumerate(cell.steps):
-                known = set(range(arity + m))
+                known = set(range(arity + m))  # the Cell's inputs, and the steps before this one
                 if len(step.inputs) != arity or not set(step.inputs) <= known:
                     raise ValueError(
                         f"Cell {n + 1}, step {m + 1} takes {arity} nodes of 0 to {arity + m - 1}, "
@@ -235,7 +235,7 @@ class BMNASSpace:
         return [list(combinations(range(self.nodes + n), self.inputs)) for n in every]
 
     def step_count(self, m: int) -> int:
-        """What a Cell's step may be, so many."""
+        """How many choices the m-th step of a Cell has: (k + m)^k · P."""
         return int((self.inputs + m) ** self.inputs * len(self.operations))
 
     def _steps(self, m: int) -> Iterator[Step]:
@@ -244,6 +244,7 @@ class BMNASSpace:
                 yield Step(inputs=inputs, operation=operation)
 
     def _step(self, m: int, rng: np.random.Generator) -> Step:
+        # With replacement: a step may take the same node twice.
         drawn = rng.integers(self.inputs + m, size=self.inputs)
         return Step(inputs=tuple(map(int, drawn)), operation=_one(self.operations, rng))
 
@@ -305,6 +306,7 @@ class BMNASSpace:
 
     def mutate(self, genotype: BMNASGenotype, rng: np.random.Generator) -> BMNASGenotype:
         """A neighbour: one Cell's nodes, or one step, drawn anew; itself if there is none."""
+        # A place is a Cell and one of its steps; -1 stands for the Cell's own inputs.
         places = [(n, -1) for n, options in enumerate(self.tuples) if len(options) > 1]
         places += [
             (n, m) for n in range(self.cells) for m in range(self.steps) if self.step_count(m) > 1
@@ -319,6 +321,7 @@ class BMNASSpace:
             cells[n] = cell.model_copy(update={"inputs": _one(others, rng)})
         else:
             steps = list(cell.steps)
+            # Not from a list of all others: a step of three inputs may have thousands.
             while steps[m] == cell.steps[m]:
                 steps[m] = self._step(m, rng)
             cells[n] = cell.model_copy(update={"steps": tuple(steps)})

@@ -43,7 +43,7 @@ class Supernet(CellModel):
         schema: what comes in and out.
 
     Attributes:
-        temperature: see above; one is the softmax as it is.
+        temperature: divides all logits; at 1 the softmax is as it is.
         path: the Cells that are taken alone; none for the mixture.
 
     Raises:
@@ -69,6 +69,8 @@ class Supernet(CellModel):
         )
         self.space, self.temperature = space, 1.0
         self.path: Sequence[Cell] | None = None
+        # Two logits an edge, Identity and Zero: α `(V, 2)` a Cell, β `(k, k + m, 2)` a step, and γ
+        # `(M, P)` a Cell.
         self.alpha = nn.ParameterList(
             torch.randn(space.nodes + n, 2) * INITIAL for n in range(space.cells)
         )
@@ -87,31 +89,35 @@ class Supernet(CellModel):
         return [*self.alpha, *self.beta, *self.gamma]
 
     def weights(self) -> list[Tensor]:
-        """All that is trained but α, β and γ."""
+        """ω: all trained parameters but α, β and γ."""
         own = {id(p) for p in self.architecture()}
         return [p for p in self.parameters() if p.requires_grad and id(p) not in own]
 
     # What the choices weigh.
 
     def tuple_shares(self, n: int) -> Tensor:
-        """Of the tuples that a Cell may take, `(E,)`: Π α of Eq. 3, normalised."""
+        """How much each tuple of nodes weighs in a Cell, `(E,)`: Π α of Eq. 3, normalised."""
+        # log of Identity's weight against Zero's, `(V,)` (Eq. 1): after the softmax, as the product
+        # of two negative raw logits would beat that of two positive ones.
         identity = torch.log_softmax(self.alpha[n], -1)[:, 0]
+        # Eq. 3's product over a tuple is a sum of logs, `(E,)`.
         scores = identity[self._tuples[n].to(identity.device)].sum(1)
         return torch.softmax(scores / self.temperature, 0)
 
     def node_shares(self, n: int) -> Tensor:
-        """Of the nodes, in each place of a Cell's inputs, `(k, V)`."""
+        """How much each node weighs in each place of a Cell's inputs, `(k, V)`."""
         shares, tuples = self.tuple_shares(n), self._tuples[n].to(self.alpha[n].device)
+        # A node's weight in a place is the sum of the shares of all tuples that have it there.
         zeros = shares.new_zeros(tuples.shape[1], len(self.alpha[n]))
         return zeros.scatter_add(1, tuples.T, shares.expand(tuples.shape[1], -1))
 
     def step_shares(self, n: int, m: int) -> Tensor:
-        """Of a Cell's nodes, for each input of a step, `(k, k + m)`."""
+        """How much each of a Cell's nodes weighs in each input of a step, `(k, k + m)` (β)."""
         identity = torch.log_softmax(self.beta[n * self.space.steps + m], -1)[..., 0]
         return torch.softmax(identity / self.temperature, -1)
 
     def operation_shares(self, n: int, m: int) -> Tensor:
-        """Of a step's operations, `(P,)`."""
+        """How much each of a step's operations weighs, `(P,)` (γ, Eq. 10)."""
         return torch.softmax(self.gamma[n][m] / self.temperature, 0)
 
     def wire(self, n: int, nodes: Mapping[int, Tensor]) -> Tensor:
@@ -165,6 +171,7 @@ class Supernet(CellModel):
         """The logarithm of the probability with which `draw` gives a path, a scalar."""
         taken = []
         for n, cell in enumerate(path):
+            # Choices are drawn independently: their log-probabilities add up.
             taken.append(self.tuple_shares(n)[self.space.tuples[n].index(cell.inputs)])
             for m, step in enumerate(cell.steps):
                 rows = self.step_shares(n, m)
@@ -224,12 +231,13 @@ def lay_out(
 
 def mix(shares: Tensor, nodes: Sequence[Tensor]) -> list[Tensor]:
     """Each row of shares `(k, V)` makes one tensor of V nodes `(B, L, C)`."""
-    stacked = torch.stack(list(nodes))
+    stacked = torch.stack(list(nodes))  # (V, B, L, C)
     mixed = (shares @ stacked.flatten(1)).reshape(len(shares), *stacked.shape[1:])
     return list(mixed.unbind(0))
 
 
 def _drawn(shares: Tensor, rng: np.random.Generator) -> int:
+    # By the cumulative shares, with the search's own generator: torch's random state is not moved.
     steps = shares.double().cumsum(0)
     return int((steps <= rng.random() * steps[-1]).sum().clamp(max=len(shares) - 1))
 

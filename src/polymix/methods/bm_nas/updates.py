@@ -34,7 +34,7 @@ from polymix.train.supernet import SupernetTrainer
 
 
 class Told(NamedTuple):
-    """Of an update of the choices: the loss on validation rows, and which network was the best."""
+    """What an update of the choices tells: its validation loss, and the network that won."""
 
     loss: Tensor
     won: tuple[BMNASGenotype, ...] = ()
@@ -92,6 +92,7 @@ class SupernetSteps:
 
     def loss(self, batch: Batch, path: Sequence[Cell] | None) -> Tensor:
         """The task's loss of one path's network, or of the mixture where there is no path."""
+        # The supernet is a path's network for this pass alone.
         self.net.path = path
         output = self.net.fuse(batch.inputs, batch.present)  # type: ignore[arg-type]
         self.net.path = None
@@ -141,6 +142,7 @@ class PathUpdates:
         drawn = [net.draw(draws) for _ in range(self.paths)]
         paths = [*drawn, *(list(genotype.cells) for genotype in kept)]
         with torch.no_grad():
+            # `(paths + kept,)`: all on the same rows, so that their differences are the networks'.
             losses = torch.stack([self.steps.loss(other, path) for path in paths])
         best = paths[int(losses.argmin())]
         if not still:
@@ -185,10 +187,11 @@ class MixtureUpdates:
         if still:
             with torch.no_grad():
                 return Told(self.steps.loss(other, None))
-        if not self.second_order:
+        if not self.second_order:  # DARTS's first order: ω stands for its own optimum
             loss = self.steps.loss(other, None)
             self.steps.trainer.step(loss, choices)
             return Told(loss.detach())
+        # A step of plain descent at ω's present rate, as in DARTS: Adam's is not differentiated.
         lr = self.steps.optimizers["weights"].param_groups[0]["lr"]
         loss = unrolled_gradients(net, self.steps.trainer.objective, batch, other, lr)
         choices.step()
@@ -221,14 +224,14 @@ def unrolled_gradients(
         output = functional_call(module, dict(weights), (rows.inputs, rows.present))
         return objective(output, rows.target, rows.present, (1.0, {}))
 
-    now = loss_of(named, batch)
+    now = loss_of(named, batch)  # L_train(ω)
     # A weight that no row of the batch reads (an absent-token) has no gradient.
     steps = torch.autograd.grad(now, list(named.values()), create_graph=True, allow_unused=True)
-    ahead = {
+    ahead = {  # ω' = ω - lr ∇L_train(ω), still a function of α, β and γ
         name: p if step is None else p - lr * step
         for (name, p), step in zip(named.items(), steps, strict=True)
     }
-    loss = loss_of(ahead, other)
+    loss = loss_of(ahead, other)  # L_val(ω')
     for choice, gradient in zip(choices, torch.autograd.grad(loss, choices), strict=True):
         choice.grad = gradient
     return loss.detach()

@@ -1,8 +1,12 @@
 """M2-Mixer (Bezirganyan et al. 2023): one architecture by configuration, no search.
 
+    each modality's own mixer          `encoders_on`
+    concatenated tokens, and a mixer   `genotype_on`, Eq. 3
+    a head of each branch, their sum   `Loss`, Eq. 5 to 7
+    trained as it is                   `derive`
+
 Images and spectrograms are cut into 2 x 2 patches, a sequence is one token a step, a vector goes
-through a plain MLP and is one token; the tokens are concatenated and mixed (Eq. 3), and each
-branch has a head (Eq. 5). Sizes are the public code's.
+through a plain MLP and is one token. Sizes are the public code's.
 """
 
 from __future__ import annotations
@@ -73,19 +77,20 @@ class M2Mixer(Strategy):
     _task: SearchTask = PrivateAttr()
 
     def setup(self, task: SearchTask) -> None:
-        """Nothing to prepare."""
+        """Take the task; the configuration is fixed by then."""
         self._task = task
 
     def ask(self) -> Sequence[Proposal]:
-        """Nothing: there is no search."""
+        """No proposals: one configuration is trained, and none is searched."""
         return []
 
     def tell(self, trials: Sequence[Trial]) -> None:
-        """Nothing was asked."""
+        """Learn nothing, as nothing is asked."""
 
     def derive(self) -> Sequence[Proposal]:
         """The configuration, trained as in the paper."""
         config = CONFIGS[self.config]
+        # Adam, and a rate that falls once the validation loss stays; the paper trains so.
         lacking = any(m.optional for m in self._task.schema.modalities)
         recipe = Recipe(
             lr=self.lr,
@@ -113,7 +118,7 @@ def genotype_on(schema: Schema, name: str, loss: Loss | None = None) -> MixGenot
     """A configuration on a schema, with its own loss or another."""
     config = CONFIGS[name]
     pairs = tuple(encoders_on(schema, name).items())
-    if len(pairs) == 1:
+    if len(pairs) == 1:  # one branch: there is nothing to mix, and one head
         return MixGenotype(encoders=pairs)
     network = Block.of(
         "mlp-mixer",
@@ -126,6 +131,7 @@ def genotype_on(schema: Schema, name: str, loss: Loss | None = None) -> MixGenot
 
 
 def _encoder(modality: Modality, config: Config) -> Block:
+    # A vector has no tokens to mix.
     if modality.kind is Kind.TABULAR or (
         modality.kind is Kind.FEATURES and len(modality.shape) < 2
     ):
@@ -138,5 +144,7 @@ def _encoder(modality: Modality, config: Config) -> Block:
         "dropout": config.dropout,
     }
     if modality.kind in (Kind.IMAGE, Kind.AUDIO):
+        # Half of the shorter side: 2 x 2 patches of a square.
         sizes["patch"] = max(1, min(modality.shape[1:]) // 2)
+    # The configuration's sizes stand in place of the preset's.
     return Block.of("mlp-mixer", "small", **sizes)

@@ -160,11 +160,12 @@ class MFAS(Strategy):
 
         At level 1 all of Γ_1 are trained, once, and K of them, drawn, are what is unfolded.
         """
-        level = self._step % self.length
+        level = self._step % self.length  # from 0: one layer less than the networks have
         found = self._space.singles()
         if level:
             unfolded = [g for parent in self._parents for g in self._space.unfold(parent)]
             found = list(dict.fromkeys(unfolded))
+        # What was trained is never trained again, as it is in the public code.
         fresh = [g for g in found if g not in self._scores]
         if level == 0 and fresh:
             # What a budget may cut off is no matter of the order in which they are listed.
@@ -175,6 +176,7 @@ class MFAS(Strategy):
     def _drawn(self, found: Sequence[MFASGenotype]) -> list[MFASGenotype]:
         steps = self.iterations * self.length
         heat = temperature(self._step, steps, self.hottest, self.coldest)
+        # A' = π(S'_l), then K of them with p ∝ exp(A' / T).
         guesses = self._surrogate.predict([self._rows(g) for g in found])
         return [found[i] for i in sample(guesses, self.samples, heat, self._rng)]
 
@@ -187,7 +189,7 @@ class MFAS(Strategy):
         return replace(
             self._probe(genotype),
             init=(*self._backbones.init, *shared),
-            keep=self.sharing,
+            keep=self.sharing,  # weights that nobody inherits are not written
             stage=f"iteration {iteration}, level {level}",
         )
 
@@ -203,6 +205,7 @@ class MFAS(Strategy):
         Whoever trained W_l trained all layers below it too, so that weights applied in the order
         in which they were made leave of each layer the last.
         """
+        # Pairs of when and which: a set, as one network may have trained several of the layers.
         found = {self._last[level] for level in range(length) if level in self._last}
         return [digest for _, digest in sorted(found)]
 
@@ -226,9 +229,10 @@ class MFAS(Strategy):
                     self._last[level] = (self._trained, trial.weights)
         known = [g for g, score in self._scores.items() if np.isfinite(score)]
         if known:
+            # On all data so far, not the last cohort's alone: nothing is forgotten between levels.
             rows = [self._rows(g) for g in known]
             self._surrogate.update(rows, [self._scores[g] for g in known])
-        if self._step % self.length == 0:
+        if self._step % self.length == 0:  # level 1 trained all of Γ_1: K of them are unfolded
             self._parents = self._drawn(self._space.singles())
         self._step += 1
 

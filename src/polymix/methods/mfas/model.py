@@ -37,7 +37,7 @@ SIGMA: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def scale_of(mean: Tensor, deviation: Tensor) -> Tensor:
-    """What standardises: 1/deviation, and 1 where a channel never varies."""
+    """The factor that standardises a channel: 1/deviation, or 1 where it never varies."""
     flat = deviation <= 1e-6 * (1 + mean.abs())
     return torch.where(flat, torch.ones_like(deviation), 1 / deviation.clamp(min=1e-12))
 
@@ -63,6 +63,7 @@ class Standardize(nn.Module):
 
     def forward(self, tokens: list[Tokens]) -> Tokens:
         """Features `(B, T_i, C_i)` to a table `(B, F, C)`."""
+        # Zero columns up to the widest: W_l has one shape, whichever feature it reads.
         padded = [functional.pad(t.pooled(), (0, self.wide - t.x.shape[2])) for t in tokens]
         return Tokens((torch.stack(padded, 1) - self.mean) * self.scale)
 
@@ -139,7 +140,7 @@ class MFASModel(Model):
 
     @property
     def head(self) -> nn.Module:
-        """What reads the last layer."""
+        """The classifier of the last layer, by which lengths differ."""
         (head,) = self.classify.values()
         return head
 
@@ -162,7 +163,7 @@ class MFASModel(Model):
 
     def fuse(self, features: Features, present: Tensor | None) -> Output:
         """Tables, and presence by modality `(B, k)`, none where all are there, to outputs."""
-        hidden: list[Tensor] = []
+        hidden: list[Tensor] = []  # h_{l-1}, `(B, width)`; nothing before the first layer
         for linear, (reads, activation) in zip(self.linears, self.layers, strict=True):
             chosen = zip(self.columns, reads, strict=True)
             parts = [self._read(features, present, name, index) for name, index in chosen]

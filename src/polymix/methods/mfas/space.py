@@ -120,6 +120,7 @@ class MFASSpace:
         if problems:
             raise GenotypeError(problems)
         indices = product(*(range(count) for count in self.features))
+        # Γ: every triplet, or k features and an activation, in a fixed order.
         layers = tuple((f, a) for f, a in product(indices, self.activations))
         object.__setattr__(self, "unit", layers)
 

@@ -105,12 +105,13 @@ class MFASStack:
         }
 
     def __call__(self, features: Features, present: Tensor | None) -> Output:
-        """What each network gives: tables `(B, F, C)` by modality to `(K, B, O)`."""
+        """Tables `(B, F, C)` by modality to the logits of each network, `(K, B, O)`."""
         tables = [features[part.name][0].x for part in self._parts]
         inputs = [part.inputs(t, present) for part, t in zip(self._parts, tables, strict=True)]
         weights = [w for part in self._parts for w in part.weights.values()]
         total: Tensor = _Entering.apply(self._parts, inputs, self._bias, *weights)  # type: ignore[no-untyped-call]
         if present is not None:
+            # W_l is linear: what an absent row lacks is W_l of the token, added where it is absent.
             for part in self._parts:
                 there = present[:, part.column].to(total.dtype)
                 total = total + part.absent()[..., None] * (1 - there)
@@ -127,10 +128,10 @@ class MFASStack:
             for part in self._parts
             if part.name in self._heads
         }
-        return Output(fused.transpose(1, 2), unimodal)
+        return Output(fused.transpose(1, 2), unimodal)  # rows were last: (K, O, B)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All parameters, packed as they are trained, and the tokens that are not."""
+        """All parameters as they are stacked for training, and the absent-tokens that are fixed."""
         found: dict[str, Tensor] = {
             "bias": self._bias,
             "out": self._out,
@@ -190,6 +191,7 @@ class _Part:
             for k, model in enumerate(models):
                 read = model.layers[level][0][number]
                 self.members.setdefault(read, []).append((level, k))
+        # Products come feature by feature; `order` puts them back by layer and network.
         placed = [pair for pairs in self.members.values() for pair in pairs]
         where = [level * len(models) + k for level, k in placed]
         device = next(models[0].fusion.parameters()).device

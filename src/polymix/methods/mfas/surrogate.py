@@ -50,6 +50,7 @@ class Surrogate:
         """Learn from all that is known, going on from the last update; the last loss."""
         values = np.asarray(scores, np.float64)
         low, high = values.min(), values.max()
+        # Over [0.1, 0.9], where the sigmoid still has a slope; 0.5 where all are alike.
         spread = (values - low) / (high - low) if high > low else np.full(len(values), 0.5)
         target = torch.from_numpy(0.1 + 0.8 * spread).float()
         rows, last = _padded(known)
@@ -80,6 +81,7 @@ class _Net(nn.Module):
         """Rows `(N, L, columns)`, and where each ends, to `(N,)`."""
         embedded = sum(embed(rows[..., c]) for c, embed in enumerate(self.embeddings))
         outputs, _ = self.lstm(embedded)
+        # (N, L, 100) to (N, 100): the output at each sequence's own last layer.
         ends = outputs[torch.arange(len(rows)), last]
         return torch.sigmoid(self.out(ends))[:, 0]
 

@@ -86,7 +86,9 @@ def candidate_space(
     for modality in schema.modalities:
         fitting = catalog.encoders_for(modality.kind)
         own = encoders.get(modality.name) if isinstance(encoders, dict) else encoders
+        # Pretrained encoders come as whole blocks: their options name their weights.
         ready = {block.name: block for block in catalog.pretrained_for(modality)}
+        # Candidates in the order given: the first one stands for a stage that fails.
         wanted = [*CANDIDATES[modality.kind], *ready] if own is None else own
         names = [n for n in wanted if n in fitting]
         if not names and not problems:
@@ -120,6 +122,7 @@ def affordable(
     """
     if task.seconds is None:
         return wanted
+    # From the fullest to the scantiest; the last is taken even if it is too dear.
     tries = [(wanted.rows, e) for e in range(wanted.epochs, min(wanted.epochs, 3) - 1, -1)]
     least = tries[-1][1]
     tries += [(max(1, int(wanted.rows * f)), least) for f in LADDER[1:]]
@@ -128,6 +131,7 @@ def affordable(
         fidelity = replace(wanted, rows=rows, epochs=epochs)
         costs = [task.predict(p) for p in probes(fidelity)]
         share = even_share(task, len(costs))
+        # What exceeds its share is skipped by the driver, so it does not count against the others.
         fitting = [c for c in costs if c <= share]
         spent = sum(fitting) * factor
         if spent <= task.seconds and len(fitting) >= 0.75 * len(costs):

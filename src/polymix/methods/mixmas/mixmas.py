@@ -5,9 +5,10 @@
     3. function     concat, mean, max with the chosen encoders         `_fusion_probes`
     4. network      each candidate with encoders and function fixed    `_network_probes`
 
-Every candidate is trained briefly, from scratch; the best of a stage is kept, and of those that
-are within the noise of the best, the one with the fewest FLOPs. The winner is then trained in
-full with the M2-Mixer loss.
+Each stage fixes what it found for the next ones: the trials are Σ|E_m| + |F| + |N|, where the space
+has Π|E_m|·|F|·|N| genotypes. Every candidate is trained briefly, from scratch; the best of a stage
+is kept, and of those that are within the noise of the best, the one with the fewest FLOPs. The
+winner is then trained in full with the M2-Mixer loss.
 """
 
 from __future__ import annotations
@@ -114,11 +115,12 @@ class MixMAS(Strategy):
         # Halving spares the worse half most of its epochs: about 0.4 of the price of full probes.
         self._fidelity = affordable(task, wanted, self._probes, 0.4 if self.halving else 1.0)
         self._chosen = {name: blocks[0] for name, blocks in self._space.encoders.items()}
+        # Where every candidate of a stage fails, the first one stands for it.
         if len(self._chosen) > 1:
             self._fusion = self.fusions[0]
 
     def expected(self) -> list[Proposal]:
-        """All probes, the later stages' with the first candidates."""
+        """All probes with their share of the clock; see `_probes`."""
         probes = self._probes(self._fidelity)
         return [replace(p, share=even_share(self._task, len(probes))) for p in probes]
 
@@ -156,6 +158,7 @@ class MixMAS(Strategy):
             ("fusion function", self._fusion_probes),
             ("fusion network", self._network_probes),
         ]
+        # One modality has nothing to fuse: stage 2 is all there is.
         if self._stage >= (len(stages) if len(self._chosen) > 1 else 1):
             return []
         stage, probes = stages[self._stage]
@@ -166,6 +169,7 @@ class MixMAS(Strategy):
         cohort = []
         for genotype in self._field:
             for seed in range(self._task.seed, self._task.seed + self.seeds):
+                # Under halving, a candidate goes on from the weights of its own last rung and seed.
                 reached = self._reached.get((genotype, seed))
                 cohort.append(
                     Proposal(
@@ -248,6 +252,7 @@ class MixMAS(Strategy):
         scored = [(g, ts) for g, ts in scored if ts]
         if not scored:
             return None
+        # The reference is the best mean over seeds; whoever is within its noise ties with it.
         _, top = max(scored, key=lambda pair: np.mean([t.value for t in pair[1]]))
         apart = self._task.difference
         tied = [(g, ts) for g, ts in scored if ts is top or apart(top, ts).near(self.tie_z)]
@@ -266,7 +271,7 @@ class MixMAS(Strategy):
         return [Proposal(genotype, fidelity, self._recipe(full=True), stage="winner")]
 
     def chosen_encoders(self) -> Mapping[str, Block]:
-        """The encoders chosen."""
+        """The encoder of each modality that stage 2 chose."""
         return self._chosen
 
     def random(self, rng: np.random.Generator) -> Proposal | None:

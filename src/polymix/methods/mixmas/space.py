@@ -68,7 +68,7 @@ class MixSpace:
         if set(pairs) != set(self.encoders):
             return False
         known = all(pairs[name] in blocks for name, blocks in self.encoders.items())
-        if len(pairs) == 1:
+        if len(pairs) == 1:  # it has neither fusion function nor network, and a single loss
             return known and genotype.network is None
         return (
             known
@@ -84,7 +84,7 @@ class MixSpace:
         that one more candidate changes only the draws that it wins: what a search has tried
         before stays known to the next one.
         """
-        draw = int(rng.integers(2**63))
+        draw = int(rng.integers(2**63))  # one number a genotype: each part hashes it with its name
 
         def largest(slot: str, candidates: Sequence[Part]) -> Part:
             return max(candidates, key=lambda c: seeds.derive(draw, slot, repr(c)))
@@ -98,7 +98,7 @@ class MixSpace:
 
     def mutate(self, genotype: MixGenotype, rng: np.random.Generator) -> MixGenotype:
         """A neighbour: one part drawn anew among the other candidates; itself if there is none."""
-        options: list[MixGenotype] = []
+        options: list[MixGenotype] = []  # all neighbours, so that each is as likely
         for i, (name, block) in enumerate(genotype.encoders):
             for other in self.encoders[name]:
                 if other != block:

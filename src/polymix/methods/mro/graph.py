@@ -64,15 +64,16 @@ class ModalRelationGraph(nn.Module):
         return scores * (BOUND / scores.detach().abs().max().clamp(min=BOUND))
 
     def _raw(self, measures: Tensor) -> Tensor:
-        if not self.graph:
+        if not self.graph:  # Table 5, without the MRG prior
             return self.free
-        composite = self.weights @ standardised(measures)
+        composite = self.weights @ standardised(measures)  # (P,): α·CosSim + β·Var_g + γ·Var_a
         asks, answers = self.ends[0], self.ends[1]  # type: ignore[index]
         h = self.map(self.nodes)
         coefficient = self.leaky(self.attention(torch.cat([h[asks], h[answers]], 1)))[:, 0]
         share = self.shares(coefficient + composite).reshape(self.k, self.k - 1, 1)
         # The paths are ordered by who asks: each row of `share` is one modality's.
         heard = (share * h[answers].reshape(self.k, self.k - 1, -1)).sum(1)
+        # A vector of each modality, `(k, channels)`, after one layer of attention.
         h = nn.functional.elu(self.own(self.nodes) + heard)
         ends = self.leaky(self.edge(torch.cat([h[asks], h[answers]], 1)))
         scores: Tensor = composite + self.score(ends)[:, 0]
@@ -156,7 +157,7 @@ def standardised(measures: Tensor) -> Tensor:
 
 def soft_ranks(scores: Tensor) -> Tensor:
     """Ranks `(M,)` of scores, 1 for the highest, as pairwise sigmoids: they have a gradient."""
-    above = torch.sigmoid(scores[None, :] - scores[:, None])
+    above = torch.sigmoid(scores[None, :] - scores[:, None])  # (M, M): how far j is above i
     return 1 + above.sum(1) - 0.5  # less its own comparison
 
 
@@ -196,6 +197,7 @@ def hinge_term(losses: Tensor, prior: Tensor) -> Tensor:
     first, second = torch.triu_indices(len(losses), len(losses), 1, device=losses.device)
     if not len(first):
         return losses.new_zeros(())
+    # The prior gives the direction alone: it has no gradient here, the losses have.
     order = torch.sign(prior[first] - prior[second]).detach()
     return torch.relu((losses[first] - losses[second]) * order).mean()
 

@@ -25,7 +25,8 @@ from polymix.nn.model import Model, blank, make_encoders
 from polymix.nn.tokens import Features, Output
 
 Watch = Callable[[int, Tensor, Tensor | None], None]
-"""Told a path's place, its attention weights `(B, H, T, S)`, and which tokens are asked."""
+"""A function that is told a path's place, its attention weights `(B, H, T, S)`, and which of the
+asked tokens are there."""
 
 
 class Asked(NamedTuple):
@@ -103,8 +104,10 @@ class MROModel(Model):
         for name in features:
             tokens = features[name][0]
             here = None if present is None else present[:, self.columns[name]]
+            # A padding encoder gives zeros where there is no token: (B, T).
             there = (tokens.x != 0).any(-1) if self.pads[name] else None
             if there is not None and here is not None:
+                # An absent modality has no padding: its absent-token stands in every place.
                 there = there | ~here[:, None]
             x = self.absent[name][0](tokens, here).x  # type: ignore[index]
             x = self.align[name](x) if name in self.align else x
@@ -155,6 +158,7 @@ class MROModel(Model):
         The head is linear: a mean of outputs has the mean of their logits.
         """
         each = nn.functional.linear(paths, self.head.weight)
+        # A mask's mean over its paths is a product with its row, divided by its number of paths.
         shares = masks.to(each.dtype)
         shares = shares / shares.sum(1, keepdim=True)
         logits: Tensor = torch.tensordot(shares, each, 1) + self.head.bias
@@ -191,7 +195,7 @@ class PartFlops(NamedTuple):
     head: int
 
     def of(self, taken: Sequence[Path], mask: Sequence[int]) -> int:
-        """Of a mask: its paths, the encoders of their modalities, the head."""
+        """FLOPs of a mask's network: its paths, the encoders of their modalities, the head."""
         places = [place for place, bit in enumerate(mask) if bit]
         used = {name for place in places for name in taken[place]}
         return sum(self.tokens[n] for n in used) + sum(self.paths[p] for p in places) + self.head

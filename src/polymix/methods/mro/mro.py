@@ -62,9 +62,9 @@ class MRO(Strategy):
         rank_weight: of the hinge beside the task's loss.
         graph_lr: of the graph.
         graph_steps: of the graph, an epoch.
-        exhaustive: whether all masks are scored at the end; up to `affordable` of them where not
-            given.
-        affordable: see `exhaustive`.
+        exhaustive: whether all masks are scored at the end; where not given, they are if there are
+            no more than `affordable`.
+        affordable: masks up to which all of them are scored.
         flops_weight: λ: a mask is chosen by score - λ·(share of the dearest mask's FLOPs).
         top: how many masks are trained in full.
         init: `scratch`, or `supernet`: from the shared weights.
@@ -114,6 +114,7 @@ class MRO(Strategy):
     _trainer: SupernetTrainer | None = PrivateAttr(default=None)
     _epochs: int = PrivateAttr(default=0)
     _epoch: int = PrivateAttr(default=0)
+    # Every mask that was sampled, in the order of its first draw.
     _seen: list[tuple[int, ...]] = PrivateAttr(default_factory=list)
     _scores: MaskScores | None = PrivateAttr(default=None)
 
@@ -151,6 +152,7 @@ class MRO(Strategy):
 
     def _encoder(self, name: str) -> Block:
         chosen = self.encoders.get(name, "linear-tokens")
+        # An encoder of the paths' own width spares the map to it.
         sized = "channels" in catalog.encoder_class(chosen).presets["small"]
         return Block.of(chosen, channels=self.dim) if sized else Block.of(chosen)
 
@@ -172,7 +174,7 @@ class MRO(Strategy):
     def epoch(self, trainer: SupernetTrainer, train: RowLoader, val: RowLoader) -> EpochRecord:
         """Sample masks, train them, see how they do, learn the prior from it (Table 1)."""
         epoch, last = self._epoch, self._epoch + 1 == self._epochs
-        prior = self._prior.scores()
+        prior = self._prior.scores()  # s_e, `(P,)`
         masks = self._draw(prior, trainer.seed, epoch)
         self._seen += [mask for mask in masks.tolist() if mask not in self._seen]
         sampled = np.array(self._seen, np.uint8)
@@ -191,8 +193,10 @@ class MRO(Strategy):
         self._prior.measure(seen.similarity, gradients, seen.attention)  # Eq. 1
         learner = trainer if self.rank_term == "rank" else None
         numbers["rank_term"] = self._prior.learn(taken, performance, self.p, learner)  # Eq. 2
-        if last:
+        if last:  # top k: of all masks where they can be afforded
             numbers |= self._conclude(seen, trainer)
+        # Both are told of each edge: s_e, by which masks are drawn, and Eq. 1's softmax p, by which
+        # the paper reports. At two modalities p is 1 of every edge, so that it cannot draw.
         scores = self._prior.scores()
         shares = self._prior.graph.shares(scores)
         for (i, j), s, p in zip(self._space.paths, scores.tolist(), shares.tolist(), strict=True):
@@ -202,10 +206,11 @@ class MRO(Strategy):
 
     def _draw(self, prior: Tensor, seed: int, epoch: int) -> np.ndarray:
         """The epoch's masks `(M, P)`, each once: uniform at first, then by the prior."""
-        chances = np.full(len(prior), 0.5)
+        chances = np.full(len(prior), 0.5)  # every mask alike
         if self.prior and epoch >= math.ceil(self.warmup * self._epochs):
             chances = torch.sigmoid(prior).double().numpy()
         rng = seeds.stream(seed, "mro masks", epoch)
+        # A mask drawn twice would count twice in the mean loss, and say nothing more of its rank.
         drawn = dict.fromkeys(draw_mask(chances, rng) for _ in range(self.masks))
         return np.array(list(drawn), np.uint8)
 
@@ -218,6 +223,7 @@ class MRO(Strategy):
             The mean loss, and the variance of each path's gradients `(P,)`, nan if never taken.
         """
         net = self._net
+        # Paths do not see each other before the average: each is computed once for all masks.
         only = np.flatnonzero(masks.any(0)).tolist()
         needed = {name for place in only for name in self._space.paths[place]}
         taken = torch.from_numpy(masks[:, only]).to(trainer.device)
@@ -232,6 +238,7 @@ class MRO(Strategy):
                 paths = net.paths(net.encode(given), batch.present, only)  # type: ignore[arg-type]
                 assert batch.target is not None
                 target = batch.target
+                # (M, B, K) logits to (M,) losses of the same rows.
                 losses = torch.stack(
                     [
                         trainer.objective.row_losses(logits, target).mean()
@@ -239,10 +246,10 @@ class MRO(Strategy):
                     ]
                 )
                 loss = losses.mean()
-                if self.rank_term == "hinge":
+                if self.rank_term == "hinge":  # Table 1's R, whose gradient is through the losses
                     loss = loss + self.rank_weight * hinge_term(losses, foretold)
                 trainer.step(loss, self._optimizer)
-                for place in only:
+                for place in only:  # Var_g of Eq. 1, of the gradients that the step just used
                     variance[place] += net.gradient_variance(place)
                 total, steps = total + losses.detach().mean(), steps + 1
         return float(total) / steps, variance / steps
@@ -272,6 +279,7 @@ class MRO(Strategy):
 
     def _spent(self, masks: np.ndarray, rows: int, val: int) -> float:
         """FLOPs of the epoch: of the paths that any mask takes, and of the full pass."""
+        # As `_train` computes them: the union of the masks' paths once, not each mask's.
         union = self._flops.of(self._space.paths, masks.max(0).tolist())
         full = self._flops.of(self._space.paths, self._space.full.mask)
         return float((1 + BACKWARD) * rows * union + val * full)

@@ -55,6 +55,7 @@ class CrossModalPath(nn.Module):
         Returns:
             `(B, D)`, the mean over tokens, and `(B, H, T, S)`.
         """
+        # i asks, j answers: queries of the one, keys and values of the other.
         q = self._split(self.query(self.norm_query(query)))
         answering = self.norm_asked(asked)
         k, v = self._split(self.key(answering)), self._split(self.value(answering))
@@ -64,6 +65,7 @@ class CrossModalPath(nn.Module):
             least = torch.finfo(scores.dtype).min
             scores = scores.masked_fill(~asked_there[:, None, None, :], least)
         weights = torch.softmax(scores, -1)
+        # (B, H, T, D / H) to (B, T, D): the heads side by side again.
         mixed = (self.dropout(weights) @ v).transpose(1, 2).flatten(2)
         x = query + self.dropout(self.out(mixed))
         x = x + self.dropout(self.ff(self.norm_ff(x)))

@@ -38,6 +38,7 @@ class MaskScores:
 
         Of equal ones, the cheaper comes first, then the one with the lower loss.
         """
+        # lexsort's last key counts first: by value, then FLOPs, then loss.
         value = self.scores - flops_weight * self.flops / self.flops.max()
         return np.lexsort((self.losses, self.flops, -value))
 
@@ -57,7 +58,7 @@ class MaskScores:
         return MaskScores(self.masks[kept], self.scores[kept], self.losses[kept], self.flops[kept])
 
     def regret(self, masks: np.ndarray) -> tuple[float, int]:
-        """What is lost by knowing some masks alone: score, and the rank of the best of them."""
+        """The score lost by knowing some masks alone, and the best one's rank among all masks."""
         best = self.among(masks).scores.max()
         return float(self.scores.max() - best), 1 + int((self.scores > best).sum())
 
@@ -114,10 +115,12 @@ def score_masks(
     targets = seen.targets.numpy()
     scores: list[float] = []
     losses: list[float] = []
+    # In pieces: all masks of four modalities at once are 4,095 times the rows' logits.
     step = max(1, CHUNK // max(1, seen.logits[0].numel()))
     for start in range(0, len(masks), step):
         logits = torch.tensordot(shares[start : start + step], seen.logits, 1) + bias
         repeated = torch.cat([seen.targets] * len(logits))
+        # Masks one after another, `(step · N, K)`, each over the same targets.
         each = trainer.objective.row_losses(logits.flatten(0, 1), repeated)
         losses += each.reshape(len(logits), -1).mean(1).tolist()
         predictions = trainer.objective.predict(logits).numpy()
@@ -130,6 +133,7 @@ def attention_variance(weights: Tensor, there: Tensor | None) -> Tensor:
     if there is None:
         there = weights.new_ones((len(weights), weights.shape[-1]), dtype=torch.bool)
     counted = there.to(weights.dtype)[:, None, None, :]
+    # Weights sum to one over the tokens that are there, so that their mean is 1 / count.
     count = counted.sum(-1, keepdim=True).clamp(min=1)
     away = ((weights - 1 / count) * counted).square().sum(-1) / count[..., 0]
     return away.mean((1, 2))

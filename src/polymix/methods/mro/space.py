@@ -129,6 +129,7 @@ class MROSpace:
     def masks(self) -> np.ndarray:
         """All masks, `(2^P - 1, P)` uint8."""
         count = len(self.paths)
+        # The binary digits of 1, 2, …: the first path is the highest bit, as a mask is printed.
         numbers = np.arange(1, 2**count, dtype=np.int64)
         return (numbers[:, None] >> np.arange(count - 1, -1, -1) & 1).astype(np.uint8)
 

@@ -97,6 +97,7 @@ class RandomSearch(Strategy):
             task.schema, self.encoders, self.fusions, self.networks, self.preset, self.loss
         )
         rows = min(self.sample_rows or sample_size(task.rows), task.rows)
+        # As in MixMAS's probes: the two strategies compare at equal rows and epochs.
         wanted = Fidelity(rows, self.epochs, task.seed, self.sampler)
         self._fidelity = affordable(task, wanted, self._priced)
         self._rng = seeds.stream(task.seed, "random strategy")
@@ -124,6 +125,7 @@ class RandomSearch(Strategy):
         """The next draws; nothing after the last."""
         wanted = min(self.cohort, self._count() - len(self._drawn))
         fresh: list[MixGenotype] = []
+        # Drawn again where known: `_count` is never more than the space has.
         while len(fresh) < wanted:
             genotype = self._space.sample(self._rng)
             if genotype not in self._drawn:
@@ -144,6 +146,7 @@ class RandomSearch(Strategy):
 
     def derive(self) -> Sequence[Proposal]:
         """The best draw, to be trained in full; the first genotype where none could be tried."""
+        # The draw's score was at the probes' fidelity: the full training starts from scratch.
         genotype = self._best[1] if self._best else next(iter(self._space))
         fidelity = Fidelity(self._task.rows, self.full_epochs, self._task.seed)
         return [Proposal(genotype, fidelity, self._recipe(full=True), stage="winner")]
