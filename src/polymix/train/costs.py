@@ -106,6 +106,6 @@ class Costs:
             if genotype.digest not in self._logged:
                 self._logged.add(genotype.digest)
                 logger.debug("the cost of %s cannot be counted", genotype, exc_info=True)
-            own = isinstance(error, GenotypeError)
-            said = error.problems if own else f"{type(error).__name__}: {error}"
-            raise CostError(said) from error
+            if isinstance(error, GenotypeError):
+                raise CostError(error.problems) from error
+            raise CostError(f"{type(error).__name__}: {error}") from error
