@@ -50,7 +50,7 @@ class Undefined(MLPEncoder):
         return [Tokens(f.x * float("nan")) for f in super().features(x)]
 
 
-REASONS = {
+REASONS: dict[type[MLPEncoder], tuple[type[Exception], str, str | None]] = {
     Unbuilt: (KeyError, "KeyError: 'no plan for ", "in __init__"),
     Raising: (ZeroDivisionError, "ZeroDivisionError: a row of ", "in features"),
     Misshapen: (RuntimeError, "RuntimeError: ", "linear"),
@@ -109,6 +109,7 @@ def test_broken_candidates_are_named_and_leave_their_tracebacks(
         for trace in (traces[row["key"]] for row in failed if place):
             assert trace is not None
             assert trace.startswith("Traceback")
+            assert place
             assert place in trace
             assert trace.rstrip() in log
     assert str(tmp_path / "run" / "log.txt") in board
