@@ -16,6 +16,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import planted
 from common import lab_on, last, report, task_of
 from polymix.data.batch import RowSource
 from polymix.data.dataset import Dataset
@@ -23,7 +24,6 @@ from polymix.methods.bm_nas.bm_nas import BMNAS
 from polymix.methods.bm_nas.space import OPERATIONS, BMNASGenotype, BMNASSpace, Cell, Step
 from polymix.nn import catalog
 from polymix.records import Fidelity, Proposal, Recipe
-from polymix.testing import planted
 from polymix.train.supernet import RowLoader, SupernetTrainer
 
 PROBLEMS: dict[str, tuple[Callable[[int, int], Dataset], dict[str, int]]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from polymix.errors import PolymixError
@@ -11,6 +12,10 @@ if TYPE_CHECKING:
     from polymix.predictor import Predictor
 
 __all__ = ["PolymixError", "Predictor", "__version__"]
+
+
+# A library is silent unless whoever uses it asks to hear.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:

@@ -6,6 +6,7 @@
     ├── RunFolderError       a run folder that cannot be opened, or must not be overwritten
     ├── LedgerError          a ledger that cannot be read or written
     ├── GenotypeError        a description of an architecture that cannot be built
+    │   └── CostError        one whose cost cannot be counted: building or running it raised
     ├── MissingExtraError    an optional dependency that is not installed
     └── SearchError          a search that cannot go on
 
@@ -52,6 +53,10 @@ class LedgerError(PolymixError):
 
 class GenotypeError(PolymixError):
     """A description of an architecture that cannot be built."""
+
+
+class CostError(GenotypeError):
+    """An architecture whose cost cannot be counted; `__cause__` is what it raised."""
 
 
 class MissingExtraError(PolymixError):

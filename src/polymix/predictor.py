@@ -104,6 +104,7 @@ class Predictor(TrainedRun):
         ledger: str | None = None,
         class_weights: str | None = None,
         ensemble: bool = False,
+        raise_errors: bool = False,
         callbacks: Sequence[Callback] = (),
         progress: Progress | None = None,
     ) -> Predictor:
@@ -130,6 +131,8 @@ class Predictor(TrainedRun):
             ledger: a database's URL, in place of the folder's own ledger.
             class_weights: `balanced` weighs each class in the loss by how rare it is.
             ensemble: let a weighted mean of the finalists stand among them.
+            raise_errors: raise what a candidate raises, with its traceback, in place of writing
+                it down as failed: to debug an encoder of your own. All is trained in this process.
             callbacks: watch the run.
             progress: called as `progress(done, total, what)` while a dataset is built.
 
@@ -159,6 +162,7 @@ class Predictor(TrainedRun):
                 ledger=ledger,
                 class_weights=class_weights,
                 ensemble=ensemble,
+                raise_errors=raise_errors,
             ),
             callbacks,
             progress,
@@ -181,6 +185,7 @@ class Predictor(TrainedRun):
         for callback in callbacks if report else ():
             callback.on_table(report)
         session = Session.start(path, plan.config, plan.dataset, plan.strategy, callbacks)
+        session.raise_errors = request.raise_errors
         self.path, self._dataset = path, plan.dataset
         with session.folder:
             session.run()

@@ -199,6 +199,8 @@ class Trial:
         curve: the validation score after each epoch.
         weights: digest of the kept weights, if any.
         error: what went wrong, for a failed one.
+        traceback: where it went wrong, for one that raised an exception; kept by the ledger, and
+            read back with `Ledger.traceback`.
         predictions: the fused head's outputs on the validation rows at the best epoch, `(N, K)`,
             probabilities or values; what intervals and ties are computed from.
     """
@@ -211,6 +213,7 @@ class Trial:
     curve: tuple[float, ...] = ()
     weights: str | None = None
     error: str | None = None
+    traceback: str | None = field(default=None, compare=False, repr=False)
     predictions: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     @property

@@ -146,6 +146,11 @@ MISUSED: dict[str, bytes] = {
     "a state for a function": raw(RECONSTRUCT, b"(N}", text("__code__"), b"I1\nstb"),
     "a state for a class": raw(NDARRAY, b"}", text("__setstate__"), b"I1\nsb"),
     "a state for a list": raw(b"]}b"),
+    "a state for a dtype": raw(F8, b"(I3\nV|\nN(", text("x"), b"t}I8\nI1\nI0\ntb"),
+    "a state for an array": raw(RECONSTRUCT, b"(", NDARRAY, b"(I0\nt", text("b"), b"tR}b"),
+    "an attribute of a stand-in": raw(NDARRAY, b"(N}", text("step"), text("bytes"), b"stb"),
+    "a set": raw(b"\x8f"),
+    "a doubled value": raw(b"N2"),
     "too little data": raw(
         RECONSTRUCT, b"(", NDARRAY, b"(I0\nt", text("b"), b"tR(I1\n(I9\nt", F8, b"I00\nC\x08",
         b"12345678", b"tb",
@@ -185,6 +190,8 @@ BOMBS: dict[str, bytes] = {
     "bytes of a terabyte": b"\x80\x04\x8e" + struct.pack("<Q", 1 << 40) + b"x",
     "a text of a terabyte": b"\x80\x04\x8d" + struct.pack("<Q", 1 << 40) + b"x",
     "a bytearray of a terabyte": b"\x80\x05\x96" + struct.pack("<Q", 1 << 40) + b"x",
+    "a number of two gigabytes": b"\x80\x04\x8b" + struct.pack("<i", (1 << 31) - 1) + b"x",
+    "a text of two gigabytes": b"\x80\x02T" + struct.pack("<i", (1 << 31) - 1) + b"x",
     "a frame of a terabyte": b"\x80\x04\x95" + struct.pack("<Q", 1 << 40) + b"N",
     "a note at four thousand million": raw(b"Nr\xff\xff\xff\xff]"),
     "an int of a million digits": raw(b"I" + b"9" * 1_000_000 + b"\n"),
@@ -205,6 +212,13 @@ def test_nothing_larger_than_the_file_is_made(name: str) -> None:
         assert tracemalloc.get_traced_memory()[1] < 20_000_000
     finally:
         tracemalloc.stop()
+
+
+def test_arrays_are_read_only_and_plain() -> None:
+    for protocol in PROTOCOLS:
+        read = loads(pickle.dumps(np.arange(3.0), protocol))
+        assert type(read) is np.ndarray
+        assert not read.flags.writeable
 
 
 def test_every_truncation_is_a_data_error() -> None:

@@ -26,6 +26,7 @@ from polymix.records import (
     Trial,
 )
 from polymix.store import Ledger, blobs
+from polymix.store.rows import clean
 
 from .conftest import ToyGenotype
 
@@ -233,6 +234,15 @@ def test_texts_no_database_takes_are_escaped(ledger: Ledger) -> None:
     (done,) = ledger.put([(trial("a", error="bad \udcff\0 path"), None)])
     assert done.error == "bad \\udcff\\x00 path"
     assert ledger.trials()[0].error == done.error
+
+
+@pytest.mark.parametrize("text", ["Traceback:\n  é\ud800\0", "x" * 200_000, ""])
+def test_a_failed_trials_traceback_is_kept(ledger: Ledger, text: str) -> None:
+    done = trial("b", status=Status.DONE)
+    ledger.put([(trial("a", status=Status.FAILED, traceback=text), None), (done, None)])
+    assert ledger.traceback("a") == (clean(text) or "\n")
+    assert ledger.traceback("b") is None
+    assert ledger.traceback("c") is None
 
 
 def test_numpy_numbers_are_numbers(ledger: Ledger) -> None:

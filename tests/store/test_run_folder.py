@@ -22,6 +22,7 @@ from polymix.genotype import parse_genotype
 from polymix.store import Ledger, RunFolder
 from polymix.store import integrity as seals
 from polymix.store.files import sha256, write_atomic
+from polymix.store.weights import unpack
 
 from .conftest import ToyGenotype
 from .killing import die_before, survives
@@ -397,27 +398,34 @@ def tensor(shape: Any, start: Any, stop: Any, dtype: Any = "F32") -> dict[str, A
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (b"", "not safetensors"),
-        (b"\xff" * 8, "not safetensors"),
-        (b"\xff" * 100, "not safetensors"),
-        ((50).to_bytes(8, "little") + b"{}", "cut short"),
-        ((10**8 + 1).to_bytes(8, "little"), "not safetensors"),
-        ((2).to_bytes(8, "little") + b"x]", "not JSON"),
-        (safetensors([]), "no JSON object"),
-        (safetensors({"w": 1}), "no dtype"),
-        (safetensors({"w": tensor([10**9], 0, 4 * 10**9)}, b"1234"), "outside the file"),
-        (safetensors({"w": tensor([10**9], 0, 4)}, b"1234"), "does not fill"),
-        (safetensors({"w": tensor([2**40, 2**40], 0, 0)}), "does not fill"),
-        (safetensors({"w": tensor([10**30], 0, 4)}, b"1234"), "not a list of sizes"),
-        (safetensors({"w": tensor([-1], 0, 4)}, b"1234"), "not a list of sizes"),
-        (safetensors({"w": tensor([True], 0, 4)}, b"1234"), "not a list of sizes"),
-        (safetensors({"w": tensor(1, 0, 4)}, b"1234"), "not a list of sizes"),
-        (safetensors({"w": tensor([1], 4, 0)}, b"1234"), "outside the file"),
-        (safetensors({"w": tensor([1], 0, 4, "OBJECT")}, b"1234"), "dtype OBJECT"),
-        (safetensors({"w": tensor([1], 0, 4, ["F32"])}, b"1234"), "dtype"),
-        (safetensors({n: tensor([1], 0, 4) for n in "ab"}, b"1234"), "not safetensors"),
-        (safetensors({"w": tensor([1], 0, 4)}, b"12345678"), "not safetensors"),
-        (safetensors({"__metadata__": 3, "w": tensor([1], 0, 4)}, b"1234"), "not safetensors"),
+        (b"", "header too small"),
+        (b"\xff" * 8, "header too large"),
+        (b"\xff" * 100, "header too large"),
+        ((50).to_bytes(8, "little") + b"{}", "invalid header length"),
+        ((10**8 + 1).to_bytes(8, "little"), "header too large"),
+        ((2).to_bytes(8, "little") + b"x]", "invalid JSON"),
+        ((100_000).to_bytes(8, "little") + b'{"a":' * 20_000, "recursion limit"),
+        ((2).to_bytes(8, "little") + b"\xff\xff", "invalid utf-8"),
+        (safetensors([]), "invalid JSON"),
+        (safetensors({"w": 1}), "invalid JSON"),
+        (safetensors({"w": {"dtype": "F32"}}, b"1234"), "missing field `shape`"),
+        (safetensors({"w": tensor([10**9], 0, 4 * 10**9)}, b"1234"), "not fully covered"),
+        (safetensors({"w": tensor([10**9], 0, 4)}, b"1234"), "invalid shape"),
+        (safetensors({"w": tensor([2**40, 2**40], 0, 0)}), "overflow"),
+        (safetensors({"w": tensor([2**63, 2], 0, 0)}), "overflow"),
+        (safetensors({"w": tensor([10**30], 0, 4)}, b"1234"), "expected usize"),
+        (safetensors({"w": tensor([-1], 0, 4)}, b"1234"), "expected usize"),
+        (safetensors({"w": tensor([1.0], 0, 4)}, b"1234"), "expected usize"),
+        (safetensors({"w": tensor([True], 0, 4)}, b"1234"), "expected usize"),
+        (safetensors({"w": tensor(1, 0, 4)}, b"1234"), "expected a sequence"),
+        (safetensors({"w": tensor([1], 4, 0)}, b"1234"), "invalid offset"),
+        (safetensors({"w": tensor([1], 4, 8)}, b"12345678"), "invalid offset"),
+        (safetensors({"w": tensor([1], 0, 4, "OBJECT")}, b"1234"), "unknown variant `OBJECT`"),
+        (safetensors({"w": tensor([1], 0, 4, ["F32"])}, b"1234"), "invalid JSON"),
+        (safetensors({n: tensor([1], 0, 4) for n in "ab"}, b"1234"), "invalid offset"),
+        (safetensors({"w": tensor([1], 0, 4)}, b"12345678"), "not fully covered"),
+        (safetensors({}, b"1"), "not fully covered"),
+        (safetensors({"__metadata__": 3, "w": tensor([1], 0, 4)}, b"1234"), "invalid JSON"),
     ],
 )
 def test_bad_weights_are_refused(run: Path, data: bytes, problem: str) -> None:
@@ -425,6 +433,9 @@ def test_bad_weights_are_refused(run: Path, data: bytes, problem: str) -> None:
     reseal(run)
     (found,) = say(run)
     assert problem in found
+    assert "not safetensors" in found
+    with pytest.raises(ValueError, match="not safetensors"):
+        unpack(data)
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.3, 0.9, 0.999])

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
+import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from polymix.errors import CostError, GenotypeError, MissingExtraError
 from polymix.genotype import Block
+from polymix.nn import catalog
+from polymix.nn.encoders.mlp import MLPEncoder
 from polymix.nn.model import MixModel, blank
 from polymix.records import Cost, Recipe
 from polymix.space.mix import MixGenotype
@@ -31,6 +36,34 @@ def test_cost_by_hand(evaluator):
     sizes = [(18, 8), (8, 8), (8, 3)]
     assert cost.flops == sum(2 * a * b for a, b in sizes)
     assert cost.params == sum(a * b + b for a, b in sizes)
+
+
+def test_what_a_candidate_raises_is_a_cost_error_and_logged_once(evaluator, monkeypatch, caplog):
+    def broken(self, x):
+        raise raised
+
+    monkeypatch.setattr(MLPEncoder, "features", broken)
+    genotype = MixGenotype.single("series", Block.of("mlp", channels=7))
+    raised: Exception = ZeroDivisionError("no rows")
+    with caplog.at_level(logging.DEBUG, "polymix"):
+        for _ in range(2):
+            with pytest.raises(CostError, match="ZeroDivisionError: no rows") as caught:
+                evaluator.costs.trained(genotype, Recipe())
+            assert caught.value.__cause__ is raised
+    (record,) = caplog.records
+    assert record.levelno == logging.DEBUG
+    assert record.exc_info
+    assert record.exc_info[1] is raised
+    raised = GenotypeError(["one", "two"])
+    with pytest.raises(CostError) as caught:
+        evaluator.costs.trained(genotype, Recipe())
+    assert caught.value.problems == ("one", "two")
+    raised = MissingExtraError("no fault of the candidate")
+    with pytest.raises(MissingExtraError):
+        evaluator.costs.of(genotype)
+    monkeypatch.setattr(catalog, "make_encoder", lambda *_: 1 / 0)
+    with pytest.raises(CostError, match="division by zero"):
+        evaluator.costs.of(genotype)
 
 
 def test_cost_knows_of_absent_tokens(evaluator):

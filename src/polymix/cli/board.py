@@ -14,6 +14,9 @@ from polymix.genotype import parse_genotype
 from polymix.records import Role, Status
 from polymix.units import show_count, show_score
 
+MOST_FAILED = 10
+"""Failed candidates that are told one by one."""
+
 
 def leaderboard_table(board: dict[str, Any]) -> list[Table]:
     """The leaderboard as tables: the finalists, then the search."""
@@ -88,12 +91,31 @@ def show_board(console: Console, board: dict[str, Any]) -> None:
             f"modality{verdict}",
             soft_wrap=True,
         )
+    _tell_failed(console, board)
     for note in board.get("notes", []):
         console.print(f"note: {note}", soft_wrap=True, markup=False)
     if board["status"] != "finished":
         console.print(
             f"note: this run is not finished: polymix resume {board['run']}",
             soft_wrap=True, markup=False,
+        )  # fmt: skip
+
+
+def _tell_failed(console: Console, board: dict[str, Any]) -> None:
+    """Which candidates failed, and why, in a line each."""
+    failed = dict.fromkeys(
+        f"{row['architecture']}: {next(iter(row['error'].splitlines()), '')}"
+        for row in board["rows"]
+        if row.get("error")
+    )
+    for said in list(failed)[:MOST_FAILED]:
+        console.print(f"failed: {said[:300]}", soft_wrap=True, markup=False, highlight=False)
+    if failed:
+        more = len(failed) - MOST_FAILED
+        console.print(
+            (f"and {more} more; " if more > 0 else "")
+            + f"the full tracebacks are in {board['run']}/log.txt",
+            soft_wrap=True, markup=False, highlight=False,
         )  # fmt: skip
 
 

@@ -153,6 +153,13 @@ def search(
             show_default="none",
         ),
     ] = None,
+    raise_errors: Annotated[
+        bool,
+        typer.Option(
+            "--raise-errors",
+            help="Stop at the first candidate that fails, with its traceback.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Print the space's size and what it would cost, and stop."),
@@ -195,6 +202,7 @@ def search(
             reuse=reuse or [],
             class_weights=class_weights,
             ensemble=ensemble,
+            raise_errors=raise_errors,
         )
         if dry_run:
             request.check(problems)

@@ -29,13 +29,12 @@ import scipy.fft
 from polymix import seeds
 from polymix.data.dataset import DatasetWriter
 from polymix.data.split import TEST, TRAIN, VAL
-from polymix.datasets.builder import Progress, silent
+from polymix.datasets.builder import Progress, digits_schema, silent
 from polymix.datasets.digits.mixing import mix, place
 from polymix.datasets.digits.sound import audio_libraries, read_sound, trim_silence
 from polymix.datasets.digits.spectrogram import RATE, Spectrogram
 from polymix.datasets.digits.spread import spread
 from polymix.datasets.digits.voice import change_voice
-from polymix.datasets.settings import digits_schema
 from polymix.errors import DataError, MissingExtraError, UsageError
 
 ROWS = (3_500, 750, 750)

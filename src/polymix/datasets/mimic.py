@@ -29,9 +29,8 @@ import numpy as np
 from polymix.data.dataset import DatasetWriter
 from polymix.data.schema import Kind, Modality, Schema, Target, Task
 from polymix.data.split import TEST, TRAIN, VAL
-from polymix.datasets.builder import Progress, silent
-from polymix.datasets.fingerprint import fingerprint_files
-from polymix.datasets.settings import one_of, unseeded
+from polymix.datasets.builder import Progress, one_of, silent, unseeded
+from polymix.datasets.cache import fingerprint_files
 from polymix.datasets.unpickle import read_pickle
 from polymix.errors import DataError, UsageError
 

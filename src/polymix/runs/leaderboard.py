@@ -63,6 +63,7 @@ def _finalist(row: Standing) -> dict[str, Any]:
         "steps": row.cost.steps,
         "cpu_s": row.cost.cpu_s,
         "status": ", ".join(states),
+        "error": next((t.error for t in finalist.trials if t.error), None),
         "trials": [_brief(t) for t in finalist.trials],
     }
 

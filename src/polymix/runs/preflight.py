@@ -62,12 +62,12 @@ def check_setup(config: RunConfig, dataset: Dataset, strategy: Strategy) -> None
     budget = Budget(trials=config.trials)
     with preflight_driver(config, dataset, strategy.fresh(), budget) as driver:
         driver.prepare()
-        refused: dict[str, None] = {}
+        refused: dict[str, GenotypeError] = {}
         for proposal in driver.strategy.expected():
             try:
                 driver.evaluator.cost(proposal.genotype, proposal.recipe)
                 return
             except GenotypeError as error:
-                refused |= dict.fromkeys(error.problems)
+                refused |= dict.fromkeys(error.problems, error)
         if refused:
-            raise UsageError(list(refused)[:5])
+            raise UsageError(list(refused)[:5]) from next(iter(refused.values()))

@@ -77,6 +77,7 @@ class Request:
         ensemble: whether a weighted mean of the finalists is a finalist too.
         tuning: a table of the rows that validate, where the data are a table.
         problem: what kind of prediction it is; found in the target where not given.
+        raise_errors: whether to raise what a candidate raises.
     """
 
     data: str | Path | pd.DataFrame | Dataset
@@ -100,6 +101,7 @@ class Request:
     ensemble: bool = False
     tuning: str | Path | pd.DataFrame | None = None
     problem: str | None = None
+    raise_errors: bool = False
 
     @property
     def name(self) -> str:

@@ -25,6 +25,7 @@ from polymix.nn.model import load_matching
 from polymix.records import Budget, Role, Trial
 from polymix.runs.config import RunConfig
 from polymix.runs.leaderboard import metrics_json
+from polymix.runs.run_log import run_log
 from polymix.scoring.calibration import calibration, fit_decision
 from polymix.scoring.metrics import metric_for
 from polymix.search.callbacks import Callback
@@ -48,6 +49,7 @@ class Session:
         dataset: the rows, cut to `config.source.rows`.
         strategy: set up from the configuration, or given.
         callbacks: watch.
+        raise_errors: raise what a candidate raises; all is trained in this process, then.
     """
 
     folder: RunFolder
@@ -55,6 +57,7 @@ class Session:
     dataset: Dataset
     strategy: Strategy
     callbacks: Sequence[Callback] = ()
+    raise_errors: bool = False
 
     @classmethod
     def start(
@@ -113,13 +116,17 @@ class Session:
         before = torch.get_num_threads()
         torch.set_num_threads(config.threads)
         try:
-            with Ledger.open(config.ledger or self.folder.ledger_path, config.reuse) as ledger:
+            with (
+                run_log(self.folder.path),
+                Ledger.open(config.ledger or self.folder.ledger_path, config.reuse) as ledger,
+            ):
                 evaluator = Evaluator(
                     dataset=self.dataset,
                     metric=metric_for(self.dataset.schema.target.task, config.metric),
                     memory=ledger,
                     bank=self.folder.path / "bank",
                     device=torch.device(config.device),
+                    raise_errors=self.raise_errors,
                 )
                 driver = Driver(
                     evaluator=evaluator,
@@ -147,7 +154,7 @@ class Session:
             torch.set_num_threads(before)
 
     def _runner(self, evaluator: Evaluator) -> Runner:
-        if self.config.jobs == 1:
+        if self.config.jobs == 1 or self.raise_errors:
             return LocalRunner(evaluator)
         return ProcessRunner(
             evaluator,

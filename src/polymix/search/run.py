@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from polymix.errors import CostError
 from polymix.records import Budget, Proposal
 from polymix.scoring.intervals import Referee
 from polymix.search.callbacks import Callback
@@ -89,7 +90,7 @@ class Run:
                 return fit
             flops = self.evaluator.costs.trained(proposal.genotype, proposal.recipe)
             passed = self.evaluator.costs.passing(proposal.genotype, proposal.recipe)
-        except Exception:
+        except CostError:
             return 0.0
         return passed * self.rate.flop + self.rate.seconds(
             flops, proposal.fidelity, proposal.recipe, len(split.train), len(split.val)
@@ -102,7 +103,7 @@ class Run:
         """
         try:
             flops = self.evaluator.costs.trained(proposal.genotype, proposal.recipe)
-        except Exception:
+        except CostError:
             return 0.0
         fidelity, val = proposal.fidelity, len(self.evaluator.dataset.split.val)
         return flops * fidelity.epochs * ((1 + BACKWARD) * fidelity.rows + val)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -13,6 +14,8 @@ from polymix.search.clock import Clock
 from polymix.store.ledger import Ledger
 from polymix.train.evaluate import Done, Evaluator
 from polymix.train.groups import Group
+
+logger = logging.getLogger(__name__)
 
 
 class Runner(AbstractContextManager["Runner"], Protocol):
@@ -155,6 +158,11 @@ class TrialRunner:
 
     def _tell_end(self, trial: Trial, role: Role, fresh: bool) -> None:
         self.fresh += fresh
+        if fresh and trial.status is Status.FAILED:
+            logger.warning(
+                "%s failed: %s: %s", trial.proposal.stage, trial.proposal.genotype, trial.error,
+                extra={"traceback": f"\n{trial.traceback or ''}".rstrip()},
+            )  # fmt: skip
         for callback in self.callbacks:
             callback.on_trial_end(trial, role, fresh)
 

@@ -62,6 +62,11 @@ def blob_of(name: str) -> str:
     return f"checkpoint:{name}"
 
 
+def traceback_of(key: str) -> str:
+    """The name of a failed trial's traceback."""
+    return f"traceback:{key}"
+
+
 def keep(kept: dict[str, bytes], data: bytes) -> str:
     """Put bytes among those to be kept; their name."""
     name = codec.digest(data)

@@ -29,8 +29,10 @@ from polymix.store.blobs import (
     packed,
     packed_array,
     read_array,
+    read_blob,
     read_kept,
     to_tensors,
+    traceback_of,
     write_blob,
     write_checkpoint,
 )
@@ -168,8 +170,10 @@ class Ledger:
                         + [f"trial {key!r} was given twice" for key in twice]
                     )
                 _insert(connection, rows, kept)
-                for key in keys:
-                    drop_checkpoint(connection, key)
+                for trial in done:
+                    drop_checkpoint(connection, trial.key)
+                    if trial.traceback is not None:
+                        write_blob(connection, traceback_of(trial.key), _bytes(trial.traceback))
         except LedgerError as error:
             if isinstance(error.__cause__, IntegrityError):
                 raise LedgerError(f"one of the trials {keys} is in the ledger already") from error
@@ -191,6 +195,12 @@ class Ledger:
         with self._database.read() as connection:
             row = _find(connection, key)
             return read_array(connection, row["predictions"]) if row is not None else None
+
+    def traceback(self, key: str) -> str | None:
+        """The traceback of a failed trial, if it is there and raised an exception."""
+        with self._database.read() as connection:
+            data = read_blob(connection, traceback_of(key))
+        return None if data is None else data.decode("utf-8", "replace")
 
     def weights(self, digest: str) -> dict[str, torch.Tensor]:
         """The kept weights of that digest.
@@ -347,6 +357,11 @@ def _insert(
             write_blob(connection, name, data)
     if rows:
         connection.execute(insert(trials), [dict(row) for row in rows])
+
+
+def _bytes(text: str) -> bytes:
+    """A traceback as bytes, of which a blob has one at least."""
+    return clean(text).encode() or b"\n"
 
 
 def _dump(value: JSON, what: str) -> str:

@@ -213,13 +213,14 @@ class RunFolder:
             raise RunFolderError(f"{self.path}: has no trained model yet")
         with _as_run_folder_error(self.path):
             path = seals.locate(self.path, MODEL)
-            size = path.stat().st_size
-            with path.open("rb") as file:
-                head = codec.read_header(file, size)
-            problems = codec.check_header(head, size, expected)
+            try:
+                shapes = codec.header_shapes(path)
+            except ValueError as error:
+                raise RunFolderError(f"{path}: {error}") from None
+            problems = [] if expected is None else codec.shape_problems(shapes, expected)
             if problems:
                 raise RunFolderError([f"{path}: {problem}" for problem in problems])
-            return codec.header_shapes(head)
+            return shapes
 
     def weights(
         self, expected: Mapping[str, tuple[int, ...]] | None = None

@@ -65,7 +65,8 @@ trials = Table(
     Column("predictions", String),
 )
 
-# Named by their content's digest, or by `checkpoint:NAME`; in parts, since SQLite and
+# Named by their content's digest, by `checkpoint:NAME`, or by `traceback:KEY` (beside the trials
+# and not among their columns, so that older ledgers open as they are); in parts, since SQLite and
 # PostgreSQL take at most a gigabyte a value.
 blobs = Table(
     "blobs",

@@ -112,7 +112,7 @@ def probe_image(cell: Any, folder: Path) -> tuple[int, int, bool]:
                 width, height = image.size
         except Unreadable:
             raise
-        except Exception:
+        except Exception:  # decoders raise nearly anything on broken bytes
             raise Unreadable("not an image") from None
     return (height, width, grey) if turned else (width, height, grey)
 

@@ -31,7 +31,7 @@ def read_array(cell: Any, folder: Path) -> np.ndarray:
         try:
             # Mapped, a header that promises more than the file holds is refused, not allocated.
             mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-        except Exception:
+        except Exception:  # a broken header raises nearly anything, syntax errors among it
             raise Unreadable("not an array's file") from None
         if not isinstance(mapped, np.ndarray) or mapped.dtype.kind not in "buif":
             raise Unreadable("not an array of numbers")

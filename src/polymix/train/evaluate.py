@@ -7,6 +7,7 @@ on the proposal and the data alone: never on what it evaluated before, or beside
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from polymix.data.batch import RowSource, Source
 from polymix.data.dataset import Dataset
 from polymix.data.sample import Sample, draw_balanced, draw_sample, draw_weighted
 from polymix.data.schema import Schema, Task
-from polymix.errors import GenotypeError, PolymixError
+from polymix.errors import CostError, GenotypeError, PolymixError, SearchError
 from polymix.genotype import Genotype
 from polymix.nn.build import build_seeded, frozen_blocks, stack_key
 from polymix.nn.model import Model, load_matching
@@ -40,6 +41,9 @@ from polymix.train.uncertainty import uncertainty
 
 Done = tuple[Trial, State | None]
 
+MAX_TRACEBACK = 100_000
+"""Characters of a failed trial's traceback that are kept, from its end."""
+
 
 @dataclass
 class Evaluator:
@@ -53,6 +57,7 @@ class Evaluator:
         device: where models run.
         checkpoint_after: seconds after which an unfinished trial is kept at each epoch's end.
         on_features: called while the bank computes features: the modality, rows done, rows.
+        raise_errors: raise what a candidate raises, in place of writing a failed trial down.
         costs: of proposals on it.
     """
 
@@ -63,6 +68,7 @@ class Evaluator:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     checkpoint_after: float = 60.0
     on_features: FeatureProgress | None = None
+    raise_errors: bool = False
 
     def __post_init__(self) -> None:
         self._bank = FeatureBank(self.bank, self.dataset, self.device)
@@ -109,7 +115,7 @@ class Evaluator:
         deadline: float | None = None,
         on_epoch: Callable[[int, float], None] | None = None,
     ) -> list[Done]:
-        """Train a group. A failure is a trial that says why, never an exception.
+        """Train a group. A failure is a trial that says why, unless `raise_errors` is set.
 
         What is not the trial's fault is raised: a ledger or a feature bank that cannot be
         written, or whatever `on_epoch` raises.
@@ -118,6 +124,10 @@ class Evaluator:
             group: of `groups`.
             deadline: on `time.monotonic`'s clock; a trial that meets it is `stopped: time`.
             on_epoch: called after each epoch with its number and best score.
+
+        Raises:
+            SearchError: with `raise_errors`, a candidate's loss or outputs were not finite;
+                whatever else a candidate raises is then raised as it is.
         """
         start, cpu = time.monotonic(), time.process_time()
         if deadline is not None and start > deadline:
@@ -130,31 +140,41 @@ class Evaluator:
             try:
                 if on_epoch:
                     on_epoch(epoch, value)
-            except Exception as error:
+            except Exception as error:  # noted, and raised: it is no fault of the candidate
                 raised.append(error)
                 raise
 
         try:
-            return self._train(group, deadline, tell, start, cpu)
-        except Exception as error:
+            done = self._train(group, deadline, tell, start, cpu)
+        except Exception as error:  # a candidate's own code may raise anything
             if isinstance(error, PolymixError) and not isinstance(error, GenotypeError):
                 raise  # A full disk or a broken ledger is no fault of the candidate.
             if raised:
                 raise
-            if len(group.proposals) > 1:
+            # What counting the cost met is told as what it was.
+            cause = error.__cause__ if isinstance(error, CostError) else None
+            fault = cause if isinstance(cause, Exception) else error
+            if len(group.proposals) > 1 and not self.raise_errors:
                 # One of them may have brought the others down: each gets its own chance.
                 alone = [
                     Group((p,), (k,)) for p, k in zip(group.proposals, group.keys, strict=True)
                 ]
                 return [done for one in alone for done in self.run(one, deadline, on_epoch)]
-            return [self._failed(group.proposals[0], group.keys[0], error, start, cpu)]
+            if not self.raise_errors:
+                return [self._failed(group.proposals[0], group.keys[0], fault, start, cpu)]
+        else:
+            if self.raise_errors:
+                _raise_failed(done)
+            return done
+        raise fault  # Out of the handler, so that its traceback is the original one.
 
     def _failed(
         self, proposal: Proposal, key: str, error: Exception, start: float, cpu: float
     ) -> Done:
         spent = Cost(0, 0, 0, time.process_time() - cpu, time.monotonic() - start)
         said = f"{type(error).__name__}: {error}"[:2000]
-        return Trial(proposal, key, Status.FAILED, None, spent, error=said), None
+        trace = "".join(traceback.format_exception(error))[-MAX_TRACEBACK:]
+        return Trial(proposal, key, Status.FAILED, None, spent, error=said, traceback=trace), None
 
     def _train(
         self,
@@ -297,6 +317,13 @@ class Evaluator:
         model = self.model(trial.proposal)
         load_matching(model, self.memory.weights(trial.weights))
         return model.eval()
+
+
+def _raise_failed(done: Sequence[Done]) -> None:
+    """Raise for what failed without an exception: numbers that were not finite."""
+    failed = [f"{t.proposal.genotype}: {t.error}" for t, _ in done if t.status is Status.FAILED]
+    if failed:
+        raise SearchError(failed)
 
 
 def _trial(proposal: Proposal, key: str, cost: Cost, trainer: Trainer, k: int) -> Trial:

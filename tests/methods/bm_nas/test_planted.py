@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from benchmarks.planted import Given, attended, chained, doubled, gated, gates, kinked, squared
 
 from polymix.nn import catalog
-from polymix.testing.planted import Given, attended, chained, doubled, gated, gates, kinked, squared
 from search.planted import search
 
 

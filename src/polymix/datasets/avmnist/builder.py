@@ -46,11 +46,10 @@ from polymix.datasets.avmnist.pca import LeadingComponents
 from polymix.datasets.avmnist.plan import PairingPlan, make_plan
 from polymix.datasets.avmnist.raw import locate
 from polymix.datasets.avmnist.sources import Sources, read_sources
-from polymix.datasets.builder import Progress, silent
+from polymix.datasets.builder import Progress, digits_schema, silent
+from polymix.datasets.cache import fingerprint_files
 from polymix.datasets.digits.mixing import mix, rms
 from polymix.datasets.digits.spectrogram import Spectrogram
-from polymix.datasets.fingerprint import fingerprint_files
-from polymix.datasets.settings import digits_schema
 from polymix.errors import UsageError
 
 ROWS = (55_000, 5_000, 10_000)

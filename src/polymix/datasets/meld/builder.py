@@ -27,10 +27,9 @@ import numpy as np
 from polymix.data.dataset import DatasetWriter
 from polymix.data.schema import Kind, Modality, Schema, Target, Task
 from polymix.data.split import TRAIN
-from polymix.datasets.builder import Progress, silent
-from polymix.datasets.fingerprint import fingerprint_files
+from polymix.datasets.builder import Progress, between, one_of, silent, unseeded
+from polymix.datasets.cache import fingerprint_files
 from polymix.datasets.meld.files import TABLES, Spoken, read_features, read_tables
-from polymix.datasets.settings import between, one_of, unseeded
 from polymix.errors import DataError, UsageError
 from polymix.tables.texts import TextTokenizer
 

@@ -35,7 +35,7 @@ from polymix.data.dataset import DatasetWriter
 from polymix.data.schema import Kind, Modality, Schema, Target, Task
 from polymix.data.split import TEST, TRAIN, VAL
 from polymix.datasets.builder import Progress, silent
-from polymix.datasets.fingerprint import fingerprint_files
+from polymix.datasets.cache import fingerprint_files
 from polymix.datasets.mosi.files import FILES, WIDTHS, Utterances, read_utterances
 from polymix.errors import UsageError
 
