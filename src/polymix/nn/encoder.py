@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from polymix.data.schema import Kind, Modality
@@ -37,6 +39,9 @@ class Encoder(nn.Module):
         pads: whether a token of zeros in the last feature is padding.
         pretrained: whether it comes with weights of its own; it is then a candidate wherever it
             `suits`, and describes its modality to gradient boosting as it is.
+        view: options with which a pretrained one describes its modality, frozen.
+        dtype: in which its features are banked.
+        cuts: whether it cuts a batch into what it computes at once, and so may be given any.
         frozen: whether it is never trained: a pretrained one, unless its options say otherwise.
     """
 
@@ -47,6 +52,9 @@ class Encoder(nn.Module):
     widths: tuple[int, ...]
     pads: bool = False
     pretrained: ClassVar[bool] = False
+    view: ClassVar[Options] = {}
+    dtype: torch.dtype = torch.float16
+    cuts: bool = False
     frozen: bool = False
 
     @property
@@ -62,6 +70,10 @@ class Encoder(nn.Module):
     def features(self, x: Tensor) -> list[Tokens]:  # noqa: ARG002
         """Every intermediate feature, `(B, T_i, C_i)`, the output last."""
         raise TypeError(f"{type(self).__name__} must define features")
+
+    def banking(self) -> AbstractContextManager[object]:
+        """What banked features are computed under: reduced precision, say, where it suffices."""
+        return nullcontext()
 
     def forward(self, x: Tensor) -> Tokens:
         """The last feature, `(B, T, C)`."""

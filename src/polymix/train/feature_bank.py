@@ -170,9 +170,11 @@ class FeatureBank:
                     self.progress(name, start, len(self._rows))
                 if not len(slots):
                     continue
-                for few in np.split(slots, range(STEP, len(slots), STEP)):
+                step = CHUNK if encoder.cuts else STEP
+                for few in np.split(slots, range(step, len(slots), step)):
                     x = source.batch(self._rows[few]).inputs[name]
-                    every = encoder.features(x)  # type: ignore[arg-type]
+                    with encoder.banking():
+                        every = encoder.features(x)  # type: ignore[arg-type]
                     for k, i in enumerate(wanted):
                         tokens = every[i].x if pool is None else pool(every[i]).x
                         if len(arrays) <= k:

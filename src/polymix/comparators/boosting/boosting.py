@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from polymix.comparators.boosting import model  # noqa: F401 - registers what builds the genotype
 from polymix.comparators.boosting.genotype import BoostingGenotype
 from polymix.data.schema import Kind, Schema
+from polymix.genotype import Block
 from polymix.nn.descriptions import DESCRIPTIONS, describers_for, is_columns
 from polymix.records import Fidelity, Proposal, Role
 from polymix.search.finalists import Contest
@@ -35,11 +36,22 @@ def boosting_genotype(schema: Schema, pretrained: bool = True) -> BoostingGenoty
     described = tuple(
         (m.name, block)
         for m in schema.modalities
-        for block in describers_for(m)
-        if pretrained or block.name in DESCRIPTIONS
+        for block in map(_for_trees, describers_for(m))
+        if block is not None and (pretrained or block.name in DESCRIPTIONS)
     )
     rounds = max(LEAST_ROUNDS, min(ROUNDS, MAX_TREES // schema.target.outputs))
     return BoostingGenotype(descriptions=described, rounds=rounds)
+
+
+def _for_trees(block: Block) -> Block | None:
+    """A description with few enough columns for trees to search; none where it has too many.
+
+    Of a frozen network that is its last state alone: each column costs every tree the same.
+    """
+    if block.name in DESCRIPTIONS:
+        return None if DESCRIPTIONS[block.name].linear else block
+    options = {key: value for key, value in block.options if key != "states"}
+    return Block.of(block.name, block.preset, **options)
 
 
 def within(genotype: BoostingGenotype, expected: float, allowed: float) -> int:

@@ -13,7 +13,7 @@ class BoostingGenotype(Genotype):
     """Gradient-boosted trees on fixed descriptions of the modalities.
 
     Attributes:
-        descriptions: what describes each modality: `tf-idf`, `summary`, or a pretrained encoder,
+        descriptions: what describes each modality, by name (`tf-idf`), or a pretrained encoder,
             frozen; a modality may have several.
         rounds: trees an output, at most; fewer where validation rows call for no more.
         lr: of each round.
