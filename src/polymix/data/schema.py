@@ -78,6 +78,8 @@ class Modality(_Model):
         statistics: of the training rows; none for `text`.
         padded: whether a row may have fewer tokens than T: the first of its columns is then 1 for
             a token that is there and 0 for padding, which a batch holds as zeros throughout.
+        gaps: whether some of its C channels have steps that nobody measured: a row is then
+            `(T, 3C)`, or `(T, 1 + 3C)` if padded, as `polymix.data.gaps.carry_forward` makes it.
         focus: which of its T tokens the row is about, the others being its context; none where it
             is about all of them.
         scaled: whether its numbers were scaled when they were read, so that no statistics are
@@ -92,6 +94,7 @@ class Modality(_Model):
     vocabulary: Size | None = None
     statistics: Statistics | None = None
     padded: bool = Field(default=False, exclude_if=lambda padded: not padded)
+    gaps: bool = Field(default=False, exclude_if=lambda gaps: not gaps)
     focus: int | None = Field(default=None, ge=0, exclude_if=lambda focus: focus is None)
     scaled: bool = Field(default=False, exclude_if=lambda scaled: not scaled)
 
@@ -122,6 +125,11 @@ class Modality(_Model):
             raise ValueError(
                 f"modality '{self.name}': padding is for tokens (T, 1 + C) of kind timeseries or "
                 f"features, but got kind {self.kind} of shape {self.shape}"
+            )
+        if self.gaps and (self.kind is not Kind.TIMESERIES or (self.shape[1] - self.padded) % 3):
+            raise ValueError(
+                f"modality '{self.name}': gaps are for kind timeseries of shape (T, 3C), or "
+                f"(T, 1 + 3C) if padded, but got kind {self.kind} of shape {self.shape}"
             )
         if self.focus is not None and not (sequence and self.focus < self.shape[0]):
             raise ValueError(

@@ -81,4 +81,8 @@ def _statistics(modality: Modality, array: np.ndarray, rows: np.ndarray) -> Stat
     std[std < 1e-6 * np.maximum(np.abs(mean), 1.0)] = 1.0
     if modality.padded:
         mean[0], std[0] = 0.0, 1.0  # what says whether a token is there stays as it is
+    if modality.gaps:  # nor does what says whether a value was measured
+        measured = (channels - modality.padded) // 3
+        begin = modality.padded + measured
+        mean[begin : begin + measured], std[begin : begin + measured] = 0.0, 1.0
     return Statistics(mean=tuple(mean.tolist()), std=tuple(std.tolist()))
