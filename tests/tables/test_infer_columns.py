@@ -69,6 +69,7 @@ def test_what_is_not_called_a_counter_is_a_number():
     cells = [int(i) for i in RNG.permutation(100)]
     assert kind_of("rank", cells) is ColumnType.NUMERICAL
     assert kind_of("north", cells) is ColumnType.NUMERICAL
+    assert kind_of("价格", cells) is ColumnType.NUMERICAL
     assert kind_of("No.", [1, 2, 2] * 20) is ColumnType.NUMERICAL
 
 

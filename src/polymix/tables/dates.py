@@ -89,7 +89,7 @@ def dates_of(cells: np.ndarray, layout: str) -> pd.Series:
     return _times(texts, layout)
 
 
-def _times(texts: Sequence[str | None], layout: str) -> pd.Series:
+def _times(texts: Sequence[Any], layout: str) -> pd.Series:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pandas on formats that it must guess
         return pd.Series(

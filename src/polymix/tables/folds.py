@@ -103,4 +103,4 @@ def _forward(times: np.ndarray, count: int) -> np.ndarray:
     for back in range(count):  # what is left over at the end has a moment each at least
         place = len(moments) - 1 - back
         folds[place] = max(folds[place], count - 1 - back)
-    return folds[units.reshape(-1)]
+    return np.asarray(folds[units.reshape(-1)])

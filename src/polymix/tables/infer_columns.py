@@ -265,7 +265,7 @@ def _text_column(column: str, cells: Sequence[Any], distinct: int) -> tuple[Colu
 
 
 def _named_counter(column: str) -> bool:
-    return _COUNTER.fullmatch(re.sub(r"[^a-z0-9]", "", column.lower())) is not None
+    return _COUNTER.fullmatch(re.sub(r"[\W_]", "", column.lower())) is not None
 
 
 def _named_id(column: str) -> bool:

@@ -174,9 +174,11 @@ class TargetRecipe(Frozen):
 
     def own(self, name: str) -> str | int | float | bool:
         """A class as the person's table has it."""
-        if self.dtype == "bool":
-            return name == "True"
-        return {"str": str, "int": int, "float": float}[self.dtype](name)
+        if self.dtype == "int":
+            return int(name)
+        if self.dtype == "float":
+            return float(name)
+        return name == "True" if self.dtype == "bool" else name
 
 
 class ColumnNote(Frozen):

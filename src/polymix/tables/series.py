@@ -108,12 +108,12 @@ def _filled(array: np.ndarray) -> np.ndarray:
         there = np.flatnonzero(~np.isnan(channel))
         if len(there):
             channel[:] = np.interp(np.arange(len(channel)), there, channel[there])
-    return np.nan_to_num(array)
+    return np.asarray(np.nan_to_num(array))
 
 
 def fit_series(
-    name: str, columns: Sequence[str], grid: tuple[int, int] | None, cells: Sequence[Any],
-    folder: Path, *, features: bool = False,
+    name: str, columns: Sequence[str], grid: tuple[int, int] | None,
+    cells: Sequence[Any] | np.ndarray, folder: Path, *, features: bool = False,
 ) -> SeriesRecipe:  # fmt: skip
     """A recipe for series like these: as long as nineteen of twenty are, `LONGEST` at most.
 
