@@ -85,7 +85,7 @@ def _whole(
         places[group] = fold
         members[fold] += 1
         filled[fold] += share[group]
-    return places[units]
+    return np.asarray(places[units])
 
 
 def _forward(times: np.ndarray, count: int) -> np.ndarray:
