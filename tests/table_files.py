@@ -122,7 +122,7 @@ def damaged_table(folder: Path, rows: int = 300, seed: int = 0) -> tuple[
                     folder / bad, np.full(100, np.nan, np.float32), 8000, subtype="FLOAT"
                 )
                 break_("sound", "values that are not finite", bad)
-                break_("curve", "values that are not finite", "[1, NaN, 3]")
+                break_("curve", "values that are not finite", "[1, Infinity, 3]")
             else:
                 (folder / f"files/{row}-empty.jpg").write_bytes(b"")
                 break_("photo", "an empty file", f"files/{row}-empty.jpg")

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from polymix.records import EpochRecord, Proposal, Role, Status, Trial
 from polymix.search.callbacks import Callback
-from polymix.tables.report import lines_of
+from polymix.tables.report import lines_of, lost_lines
 from polymix.units import show_duration
 
 STYLES = {Status.DONE: "", Status.FAILED: "red", Status.SKIPPED: "yellow", Status.STOPPED: "yellow"}
@@ -71,6 +71,8 @@ class ConsoleProgress(Callback):
         self.console.print(f"[bold]table {escape(report['table'])}[/bold]")
         for line in lines_of(report):
             self.console.print(f"  {escape(line)}", soft_wrap=True, highlight=False)
+        for line in lost_lines(report):
+            self.console.print(f"  [red]warning: {escape(line)}[/red]", soft_wrap=True)
 
     def on_phase(self, name: str, expected: int | None) -> None:
         """A phase begins."""

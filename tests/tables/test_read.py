@@ -166,6 +166,28 @@ def test_splits() -> None:
     assert codes[:6].tolist() == [TRAIN, TRAIN, VAL, TEST, TRAIN, TEST]
 
 
+def test_the_share_of_test_rows_is_the_persons_to_say() -> None:
+    frame = numbers()
+    types = {"who": "ignore", "day": "ignore", "part": "ignore"}
+    for how in ({}, {"group": "who"}, {"time": "day"}):
+        given = {c: t for c, t in types.items() if c not in how.values()}
+        none = sides(open_table_dataset(
+            frame, TableOptions(target="y", test_share=0, types=given, **how)))  # fmt: skip
+        assert np.bincount(none, minlength=3)[TEST] == 0
+        assert (none == VAL).any()
+        third = sides(open_table_dataset(
+            frame, TableOptions(target="y", test_share=0.3, types=given, **how)))  # fmt: skip
+        assert 15 <= np.bincount(third, minlength=3)[TEST] <= 21
+
+
+def test_an_older_recipe_is_read() -> None:
+    recipe = read_recipe(open_table_dataset(numbers()[["a", "y"]], TableOptions(target="y")))
+    assert recipe is not None
+    older = json.loads(recipe.to_json())
+    del older["target"]["dtype"]
+    assert TableRecipe.from_json(json.dumps(older)).target.dtype == "str"
+
+
 def test_duplicates_across_splits_are_reported() -> None:
     frame = numbers()[["a", "b", "y"]]
     frame = pd.concat([frame, frame.iloc[:20]], ignore_index=True)

@@ -78,6 +78,6 @@ def test_the_length_is_chosen_from_the_files(tmp_path: Path) -> None:
 
     assert recipe(1.0, 1.0) == (1.0, 64)
     assert recipe(0.1) == (0.5, 64)
-    assert recipe(30.0, 40.0) == (10.0, 128)
+    assert recipe(30.0, 40.0) == (10.0, 256)
     with pytest.raises(Unreadable):
         fit_audio("s", "s", ["none.wav"], tmp_path)

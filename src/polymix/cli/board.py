@@ -92,6 +92,8 @@ def show_board(console: Console, board: dict[str, Any]) -> None:
             soft_wrap=True,
         )
     _tell_failed(console, board)
+    for warning in board.get("lost", []):
+        console.print(f"warning: {warning}", style="red", soft_wrap=True, markup=False)
     for note in board.get("notes", []):
         console.print(f"note: {note}", soft_wrap=True, markup=False)
     if board["status"] != "finished":

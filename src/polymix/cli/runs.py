@@ -59,6 +59,12 @@ def predict(
         Path | None,
         typer.Option("--out", help="The CSV file to write.", show_default="the standard output"),
     ] = None,
+    ids: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--id", help="Also write this column of TABLE.", metavar="COLUMN", show_default=False
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Predict every row of TABLE, in its order, with probabilities."""
@@ -70,7 +76,7 @@ def predict(
             check_path(to)
         predictor = Predictor.load(directory)
         with watched() as progress:
-            frame = predictor.predictions(table, progress=progress)
+            frame = predictor.predictions(table, keep=ids or (), progress=progress)
         if to is not None:
             write_csv(frame, to)
         if as_json:

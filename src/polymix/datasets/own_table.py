@@ -20,7 +20,7 @@ from polymix.datasets.builder import Progress
 from polymix.datasets.cache import open_built
 from polymix.errors import DataError, UsageError, did_you_mean
 from polymix.tables.cells import text_of
-from polymix.tables.files import Table, joined, open_table
+from polymix.tables.files import WRITTEN, Table, joined, open_table
 from polymix.tables.fit import fit_recipe
 from polymix.tables.infer_columns import Columns, infer_columns, type_problems
 from polymix.tables.infer_target import infer_target
@@ -28,12 +28,14 @@ from polymix.tables.read import read_into, read_target, refuse
 from polymix.tables.recipe import ColumnType, TableRecipe, TargetRecipe
 from polymix.tables.report import Fault, TableReport
 from polymix.tables.split import (
+    TEST_SHARE,
     column_codes,
     duplicates,
     group_codes,
     random_codes,
     time_codes,
 )
+from polymix.tables.texts import has_pretrained
 
 TableSource = str | Path | pd.DataFrame
 PATHS = (ColumnType.IMAGE, ColumnType.AUDIO, ColumnType.TIMESERIES, ColumnType.FEATURES)
@@ -56,6 +58,7 @@ class TableOptions(BaseModel):
         image_size: side of images, in place of what the files call for.
         strict: whether a cell that gives nothing is an error.
         seed: of a split at random.
+        test_share: of the rows, sealed for the test, where no column says which; 0 for none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,6 +72,7 @@ class TableOptions(BaseModel):
     image_size: int | None = Field(default=None, ge=8, le=512)
     strict: bool = False
     seed: int = Field(default=0, ge=0)
+    test_share: float = Field(default=TEST_SHARE, ge=0, le=0.5)
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ class TableBuilder:
     SUMMARY: ClassVar[str] = "a table of one's own"
     MODALITIES: ClassVar[tuple[str, ...]] = ()
     NEEDS_RAW: ClassVar[bool] = False
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     table: Table
     options: TableOptions
@@ -102,7 +106,9 @@ class TableBuilder:
     def settings(self) -> Mapping[str, Any]:
         """All that decides the bytes, besides the table and its files."""
         how = self.options.model_dump(mode="json", exclude={"strict"})
-        return {"table": self.table.name, **how, **({"tuning": self.tuning} if self.tuning else {})}
+        reads = {"pretrained": has_pretrained()} if self.columns.of(ColumnType.TEXT) else {}
+        tuning = {"tuning": self.tuning} if self.tuning else {}
+        return {"table": self.table.name, **how, **reads, **tuning}
 
     def fingerprint(self, raw: Path | None) -> str:  # noqa: ARG002
         """Sixteen hex digits for the cells, and for the size and date of each file they name."""
@@ -165,12 +171,12 @@ class TableBuilder:
             return np.where(rows < len(table) - self.tuning, TRAIN, VAL).astype(np.int64)
         if options.group is not None:
             groups = [None if c is None else text_of(c) for c in table[options.group][rows]]
-            return group_codes(targets, groups, options.seed).astype(np.int64)
+            return group_codes(targets, groups, options.seed, options.test_share).astype(np.int64)
         if options.time is not None:
-            return time_codes(table[options.time][rows])
+            return time_codes(table[options.time][rows], options.test_share)
         if options.split is not None:
             return column_codes(options.split, table[options.split][rows], targets, options.seed)
-        return random_codes(targets, options.seed).astype(np.int64)
+        return random_codes(targets, options.seed, options.test_share).astype(np.int64)
 
 
 def _stamp(folder: Path, cell: str) -> bytes:
@@ -248,7 +254,8 @@ def plan_table(
         columns = infer_columns(rows, {options.target: ""}, given)
         table = joined(table, more, columns.of(*PATHS))
     task = options.task or (Task(said) if said is not None else None)
-    target, why = infer_target(options.target, table[options.target], task)
+    written = table.path is not None and table.path.suffix.lower() in WRITTEN
+    target, why = infer_target(options.target, table[options.target], task, written=written)
     reserved = {options.target: f"the target, {target.task}: {why}"}
     if options.group is not None:
         reserved[options.group] = "the groups: left out"
@@ -284,8 +291,8 @@ def open_table_dataset(
     dataset = open_built(plan_table(source, options, tuning), None, progress)
     if options.strict:
         report = read_report(dataset)
-        found = TableReport(dataset.name, faults=[Fault(**cell) for cell in report["cells"]])
-        refuse(found)
+        faults = [Fault(**cell) for cell in report["cells"]]
+        refuse(TableReport(dataset.name, columns=report["columns"], faults=faults))
     return dataset
 
 

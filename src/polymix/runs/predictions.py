@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,30 +12,68 @@ import pandas as pd
 
 from polymix.data.schema import Target, Task
 from polymix.errors import UsageError
+from polymix.runs.table_options import is_table
 from polymix.store.files import write_atomic
+from polymix.tables.files import open_table
+from polymix.tables.recipe import TargetRecipe
 
 SCHEMA_VERSION = 1
 SEPARATOR = ";"
 
 
 def predictions_frame(
-    target: Target, said: np.ndarray, probabilities: np.ndarray, separator: str = SEPARATOR
+    target: Target,
+    said: np.ndarray,
+    probabilities: np.ndarray,
+    recipe: TargetRecipe | None = None,
+    kept: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """A column with the prediction, called as the target is, then a probability for each class.
 
     Args:
         target: what is predicted.
-        said: class names `(N,)`, label sets `(N, L)` bool, or values `(N,)`.
+        said: classes `(N,)`, label sets `(N, L)` bool, or values `(N,)`.
         probabilities: `(N, K)`; not used for a regression.
-        separator: between a row's labels, where it may have several.
+        recipe: the target's in the person's own table, whose spelling is kept.
+        kept: columns of that table that stand before the prediction.
     """
-    if target.task is Task.REGRESSION:
-        return pd.DataFrame({target.name: said})
+    column = target.name if recipe is None else recipe.column
+    names, columns = [column], [said]
     if target.task is Task.MULTILABEL:
-        said = np.array([separator.join(np.array(target.classes)[row]) for row in said], object)
-    names = [target.name, *(f"p({name})" for name in target.classes)]
-    columns = [said, *probabilities.T]
+        separator = (recipe.separator if recipe is not None else None) or SEPARATOR
+        sets = [separator.join(np.array(target.classes)[row]) for row in said]
+        columns = [np.array(sets, object)]
+    if target.task is not Task.REGRESSION:
+        names += [f"p({name})" for name in target.classes]
+        columns += list(probabilities.T)
+    if kept is not None:
+        names = [*kept.columns, *names]
+        columns = [*(kept.iloc[:, i].to_numpy() for i in range(kept.shape[1])), *columns]
     return pd.DataFrame(dict(enumerate(columns))).set_axis(names, axis=1)
+
+
+def own_classes(recipe: TargetRecipe | None, names: np.ndarray) -> np.ndarray:
+    """Class names `(N,)` as the person's table has them: text, whole numbers, floats or truths."""
+    if recipe is None or recipe.dtype == "str":
+        return names
+    kinds = {"int": np.int64, "float": np.float64, "bool": np.bool_}
+    return np.array([recipe.own(name) for name in names.tolist()], kinds[recipe.dtype])
+
+
+def kept_columns(table: Any, columns: Sequence[str]) -> pd.DataFrame:
+    """Columns of a person's table as they are, to stand beside the predictions.
+
+    Raises:
+        UsageError: it is no table, or has no such columns; all problems at once.
+        DataError: it cannot be read.
+    """
+    if not is_table(table):
+        raise UsageError(f"--id {', '.join(columns)}: only a table has columns to keep")
+    opened = open_table(table)
+    lost = opened.missing_columns(dict.fromkeys(columns, "--id"))
+    if lost:
+        raise UsageError(lost)
+    return pd.DataFrame({column: opened[column] for column in columns})
 
 
 def check_path(path: Path) -> None:

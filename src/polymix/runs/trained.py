@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from polymix.data.dataset import Dataset
+from polymix.data.schema import Task
 from polymix.datasets import Progress
 from polymix.errors import RunFolderError, UsageError
 from polymix.runs.board import board_of
@@ -21,7 +22,7 @@ from polymix.runs.export import export_onnx
 from polymix.runs.inference import Served, on_schema, predict_arrays, served_target
 from polymix.runs.linear_probe import linear_probe
 from polymix.runs.paths import copy_run
-from polymix.runs.predictions import predictions_frame
+from polymix.runs.predictions import kept_columns, own_classes, predictions_frame
 from polymix.runs.robustness import robustness_run
 from polymix.runs.rows import MAX_EXPLAINED_ROWS, GivenRows, open_rows, scored_rows
 from polymix.runs.run_data import Data, open_own
@@ -30,6 +31,9 @@ from polymix.scoring.calibration import decode_predictions, encode_targets, for_
 from polymix.scoring.metrics import metric_for
 from polymix.search.callbacks import Callback
 from polymix.store.run_folder import RunFolder
+from polymix.tables.cells import text_of
+from polymix.tables.recipe import TableRecipe, TargetRecipe
+from polymix.tables.report import lost_lines
 
 
 class TrainedRun:
@@ -59,10 +63,11 @@ class TrainedRun:
         if not self.__sklearn_is_fitted__():
             raise AttributeError("nothing was fitted yet, so that there are no classes")
         with RunFolder.open(self._path()) as folder:
-            classes = folder.schema.target.classes
-        if not classes:
+            target, recipe = folder.schema.target, _target_recipe(folder)
+        if not target.classes:
             raise AttributeError("a regression has no classes")
-        return np.array(classes)
+        names = np.array(target.classes)
+        return names if target.task is Task.MULTILABEL else own_classes(recipe, names)
 
     def save(self, path: str | Path) -> None:
         """Copy the run folder.
@@ -79,7 +84,8 @@ class TrainedRun:
     def leaderboard_json(self) -> dict[str, Any]:
         """The leaderboard as plain data; see `polymix.runs.leaderboard`."""
         with RunFolder.open(self._path()) as folder:
-            return board_of(folder)
+            lost = lost_lines(folder.data_report or {})
+            return {**board_of(folder), **({"lost": lost} if lost else {})}
 
     def evaluate(
         self, data: Data | None = None, *, progress: Progress | None = None
@@ -191,15 +197,27 @@ class TrainedRun:
         *,
         progress: Progress | None = None,
     ) -> np.ndarray:
-        """Class names `(N,)`, label sets `(N, L)` bool, or values `(N,)`; see `predict_proba`."""
+        """Classes `(N,)`, label sets `(N, L)` bool, or values `(N,)`; see `predict_proba`.
+
+        Classes are of the type that they have in the table that was fitted: text, int, float, bool.
+        """
         return self._said(self.predict_proba(data, present, progress=progress))
 
-    def predictions(self, data: Data, *, progress: Progress | None = None) -> pd.DataFrame:
-        """What `predict` and `predict_proba` say, a row for each row; see `predictions_frame`."""
+    def predictions(
+        self, data: Data, *, keep: Sequence[str] = (), progress: Progress | None = None
+    ) -> pd.DataFrame:
+        """What `predict` and `predict_proba` say, a row for each row; see `predictions_frame`.
+
+        Args:
+            data: a table, or a dataset or its folder or name.
+            keep: columns of the table that stand before the predictions, such as an id.
+            progress: called as `progress(done, total, what)` while rows are read.
+        """
+        kept = kept_columns(data, keep) if keep else None
         probabilities = self.predict_proba(data, progress=progress)
         with RunFolder.open(self._path()) as folder:
-            target = folder.schema.target
-        return predictions_frame(target, self._said(probabilities), probabilities)
+            target, recipe = folder.schema.target, _target_recipe(folder)
+        return predictions_frame(target, self._said(probabilities), probabilities, recipe, kept)
 
     def score(
         self, data: Dataset | Mapping[str, np.ndarray | None], y: np.ndarray | None = None
@@ -217,7 +235,9 @@ class TrainedRun:
         probabilities = self.predict_proba(data)
         with RunFolder.open(self._path()) as folder:
             config = RunConfig.of(folder)
-            target = served_target(folder)
+            target, recipe = served_target(folder), _target_recipe(folder)
+        if y is not None and recipe is not None and target.task in (Task.BINARY, Task.MULTICLASS):
+            y = np.array([text_of(label) for label in np.asarray(y).tolist()], object)
         metric = metric_for(target.task, config.metric)
         if y is None and not isinstance(data, Dataset):
             raise UsageError("score needs y, what is right, where the data do not have it")
@@ -226,7 +246,9 @@ class TrainedRun:
 
     def _said(self, probabilities: np.ndarray) -> np.ndarray:
         with RunFolder.open(self._path()) as folder:
-            return decode_predictions(served_target(folder), probabilities)
+            target = served_target(folder)
+            said = decode_predictions(target, probabilities)
+            return own_classes(_target_recipe(folder), said) if said.dtype.kind == "U" else said
 
     def _scored(
         self, folder: RunFolder, data: Data | None, most: int, progress: Progress | None
@@ -246,3 +268,10 @@ class TrainedRun:
         if self.path is None:
             raise RunFolderError("nothing was fitted yet: call fit, or load a run folder")
         return self.path
+
+
+def _target_recipe(folder: RunFolder) -> TargetRecipe | None:
+    """What a run's table calls the target and its classes; none for a run on no table."""
+    if folder.table_json is None:
+        return None
+    return TableRecipe.from_json(folder.table_json, str(folder.path / "table.json")).target

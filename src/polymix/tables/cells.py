@@ -1,4 +1,4 @@
-"""What a table's cells say: missing, a number, a date, a text, an array."""
+"""What a table's cells say: missing, a number, a text, an array."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import math
 import re
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,21 +16,16 @@ import pandas as pd
 MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "nan", "null", "?"})
 """Texts that stand for an empty cell, in lower case."""
 
-DATES: dict[str, re.Pattern[str]] = {
-    "ISO8601": re.compile(
-        r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?\s?(Z|[+-]\d{2}:?\d{2})?)?"
-    ),
-    "%Y/%m/%d": re.compile(r"\d{4}/\d{1,2}/\d{1,2}"),
-    "%d.%m.%Y": re.compile(r"\d{1,2}\.\d{1,2}\.\d{4}"),
-    "%m/%d/%Y": re.compile(r"(0?[1-9]|1[0-2])/\d{1,2}/\d{4}"),
-    "%d/%m/%Y": re.compile(r"\d{1,2}/(0?[1-9]|1[0-2])/\d{4}"),
-}
-"""Formats of dates, and what a cell of each looks like; the first that fits enough cells is it."""
-
-_THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?", re.ASCII)
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}((,\d{3})+|(,\d{2})+,\d{3})(\.\d*)?", re.ASCII)
+_CURRENCY = re.compile(r"^([+-]?)\s*(?:[$€£¥₹]|USD|EUR|GBP|INR|Rs\.?)\s*(?=[\d.+-])")
 _NUMBER = re.compile(
     r"[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|inf|infinity)", re.ASCII | re.IGNORECASE
 )
+_MEASURED = re.compile(
+    r"([^\w\s]?\s*[+-]?[0-9,]*\.?[0-9]+)\s*"
+    r"([^\W\d_]\D{0,15}|(?:out of|of|/)\s*[0-9]+\D{0,15})"
+)
+_HIDDEN = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+(?:\.\d+)?", re.ASCII)
 _LONGEST = 5_000_000
 
 
@@ -73,7 +69,7 @@ def text_of(value: Any) -> str:
 def number_of(value: Any) -> float:
     """A cell as a number; NaN where it is none, infinite where it is too large."""
     if isinstance(value, str):
-        text = value.strip().lstrip("$€£").rstrip("%").strip()
+        text = _CURRENCY.sub(r"\1", value.strip(), count=1).rstrip("%$€£¥₹").strip()
         if _THOUSANDS.fullmatch(text):
             text = text.replace(",", "")
         return float(text) if len(text) < 400 and _NUMBER.fullmatch(text) else math.nan
@@ -87,44 +83,45 @@ def number_of(value: Any) -> float:
     return math.nan
 
 
-def numbers_of(cells: np.ndarray) -> np.ndarray:
-    """Cells `(N,)` as float64; NaN where a cell is empty or no number."""
-    return np.array([math.nan if c is None else number_of(c) for c in cells], np.float64)
+def numbers_of(cells: np.ndarray, unit: str = "") -> np.ndarray:
+    """Cells `(N,)` as float64; NaN where a cell is empty or no number.
+
+    Args:
+        cells: of a column.
+        unit: that may stand behind a number.
+    """
+    return np.array(
+        [math.nan if c is None else number_of(without_unit(c, unit)) for c in cells], np.float64
+    )
 
 
-def date_format(cells: Sequence[Any], share: float = 0.9) -> str | None:
-    """The format in which at least `share` of cells, none empty, are dates; none if none is it."""
-    if not len(cells):
+def without_unit(value: Any, unit: str) -> Any:
+    """A cell without the unit behind its number."""
+    if not unit or not isinstance(value, str):
+        return value
+    text = value.strip()
+    return text[: -len(unit)].strip() if text.lower().endswith(unit.lower()) else text
+
+
+def unit_of(cells: Sequence[Any], share: float) -> str | None:
+    """The unit that stands behind a number in at least `share` of cells; none if none does."""
+    found = [_MEASURED.fullmatch(c.strip()) if isinstance(c, str) else None for c in cells]
+    units = Counter(match[2].strip().lower() for match in found if match)
+    if not units:
         return None
-    stamps = sum(isinstance(c, pd.Timestamp | np.datetime64) or _is_date(c) for c in cells)
-    if stamps >= share * len(cells):
-        return "ISO8601"
-    texts = [c.strip() for c in cells if isinstance(c, str)]
-    for name, pattern in DATES.items():
-        if sum(pattern.fullmatch(t) is not None for t in texts) >= share * len(cells):
-            return name
-    return None
+    unit, _ = units.most_common(1)[0]
+    fits = sum(not math.isnan(number_of(without_unit(c, unit))) for c in cells)
+    return unit if fits >= share * len(cells) else None
 
 
-def _is_date(value: Any) -> bool:
-    return hasattr(value, "year") and hasattr(value, "month") and not isinstance(value, str)
+def hidden_numbers(text: str) -> list[float]:
+    """The numbers in a text, in order, thousands' commas taken away.
 
-
-def dates_of(cells: np.ndarray, layout: str) -> pd.Series:
-    """Cells `(N,)` as times in UTC; NaT where a cell is empty or no such date."""
-    texts = [
-        None
-        if c is None
-        else (c.strip() if isinstance(c, str) else pd.Timestamp(c).isoformat())
-        if isinstance(c, str | pd.Timestamp | np.datetime64) or _is_date(c)
-        else "no date"
-        for c in cells
-    ]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pandas on formats that it must guess
-        return pd.Series(
-            pd.to_datetime(pd.Series(texts, dtype=object), format=layout, errors="coerce", utc=True)
-        )
+    >>> hidden_numbers("Paperback, - 7 Sep 2010, 1,299 pages")
+    [7.0, 2010.0, 1299.0]
+    """
+    found = (float(m[0].replace(",", "")) for m in _HIDDEN.finditer(text[:10_000]))
+    return [number for number in found if number <= 1e15]
 
 
 def array_of(value: Any) -> np.ndarray | None:

@@ -20,6 +20,9 @@ from polymix.errors import DataError, MissingExtraError, did_you_mean
 from polymix.tables.cells import array_of, cells_of, well_formed
 
 READ = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".pq")
+WRITTEN = (".csv", ".tsv", ".txt")
+"""Forms of files in which every cell is a text."""
+
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),

@@ -3,37 +3,47 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 
 import numpy as np
 
 from polymix import seeds
 from polymix.errors import DataError
-from polymix.tables.cells import date_format
+from polymix.tables.cells import text_of
+from polymix.tables.dates import date_format
 from polymix.tables.files import Table
 from polymix.tables.images import fit_image
 from polymix.tables.infer_columns import Columns
+from polymix.tables.parts import CategoryPart, Part
 from polymix.tables.read import clean
 from polymix.tables.recipe import (
     ColumnNote,
     ColumnType,
     ModalityRecipe,
-    Part,
     TableRecipe,
     TabularRecipe,
     TargetRecipe,
     TextRecipe,
 )
-from polymix.tables.series import fit_series
+from polymix.tables.series import SUFFIXES, fit_series
 from polymix.tables.sounds import fit_audio
-from polymix.tables.tabular import fit_category, fit_date, fit_number
-from polymix.tables.texts import TextTokenizer
+from polymix.tables.tabular import fit_category, fit_date, fit_number, levels_within
+from polymix.tables.text_numbers import fit_text_numbers, holds_numbers
+from polymix.tables.texts import TextTokenizer, has_pretrained
 from polymix.tables.unreadable import Unreadable
 
 PROBED = 128
 """Files that are looked into, for their sizes."""
 
 LONGEST, VOCABULARY = 128, 4000
+LONGEST_PRETRAINED = 256
+"""Tokens of a text, at most: of byte pairs learned here, and of a pretrained network's."""
+
+PARTS = (ColumnType.NUMERICAL, ColumnType.CATEGORICAL, ColumnType.DATE)
+TEXTS = (ColumnType.TEXT, ColumnType.PRETRAINED_TEXT, ColumnType.LEARNED_TEXT)
+MANY_LEVELS = 64
+"""A category of more levels may hide numbers."""
+
 RESERVED = ("present", "target", "split", "schema", "dataset", "table")
 
 
@@ -76,17 +86,20 @@ def fit_recipe(
                     members, channels = columns.groups[group]
                     found.append(
                         fit_series(
-                            names.take(group), members, (len(members) // channels, channels), (),
+                            names.take(group), members, (len(members) // channels, channels),
+                            np.stack([table[c][train] for c in members], 1),
                             table.folder, features=note.type is ColumnType.FEATURES,
                         )
                     )  # fmt: skip
-            elif note.type in (ColumnType.NUMERICAL, ColumnType.CATEGORICAL, ColumnType.DATE):
+            elif note.type in PARTS:
                 parts.append(_part(note, table[column][train]))
             elif note.type is not ColumnType.IGNORE:
                 cells = table[column][train]
                 found.append(_recipe(note, cells, table, names, image_size))
         except Unreadable as error:
             lost[column] = f"left out: {error.cause}"
+    parts = _narrowed(parts, table, train)
+    parts += _text_numbers(columns, table, train, lost, alone=not parts)
     if parts:
         found.append(TabularRecipe(name=names.take("tabular"), parts=tuple(parts)))
     if not found:
@@ -99,7 +112,7 @@ def fit_recipe(
             "set a column's type if it was not recognised"
         )
     notes = tuple(
-        n.model_copy(update={"type": ColumnType.IGNORE, "reason": lost[n.column]})
+        n.model_copy(update={"type": ColumnType.IGNORE, "reason": lost[n.column], "lost": True})
         if n.column in lost else n for n in columns.notes
     )  # fmt: skip
     return TableRecipe(
@@ -129,30 +142,66 @@ def _recipe(
         raise Unreadable("every cell of the training rows is empty")
     rng = seeds.stream(0, "probe", column)
     some = cells[np.sort(rng.permutation(there)[:PROBED])]
-    if note.type in (ColumnType.TEXT, ColumnType.PRETRAINED_TEXT):
+    if note.type in TEXTS:
         texts = [clean(cell) for cell in cells[there]]
-        learned = note.type is ColumnType.TEXT
-        tokenizer = TextTokenizer(texts, VOCABULARY) if learned else TextTokenizer.pretrained()
-        return _text(names, column, texts, tokenizer)
+        return _text(names, column, texts, note.type)
     if note.type is ColumnType.IMAGE:
         return names.named(column, lambda n: fit_image(n, column, some, folder, image_size))
     if note.type is ColumnType.AUDIO:
         return names.named(column, lambda n: fit_audio(n, column, some, folder))
     features = note.type is ColumnType.FEATURES
+    inline = not any(str(cell).strip().lower().endswith(SUFFIXES) for cell in some)
+    arrays = cells[there] if inline else some  # a file is opened only to be looked into
     return names.named(
-        column, lambda n: fit_series(n, [column], None, some, folder, features=features)
+        column, lambda n: fit_series(n, [column], None, arrays, folder, features=features)
     )
 
 
-def _text(names: _Names, column: str, texts: list[str], tokenizer: TextTokenizer) -> TextRecipe:
+def _text(names: _Names, column: str, texts: list[str], kind: ColumnType) -> TextRecipe:
+    if kind is ColumnType.PRETRAINED_TEXT or (kind is ColumnType.TEXT and has_pretrained()):
+        tokenizer, longest = TextTokenizer.pretrained(), LONGEST_PRETRAINED
+    else:
+        tokenizer, longest = TextTokenizer(texts, VOCABULARY), LONGEST
     lengths = tokenizer.lengths(texts)
     if not lengths.any():
         raise Unreadable("no training row has a word")
-    length = int(np.clip(np.ceil(np.quantile(lengths, 0.95)), 4, LONGEST))
+    length = int(np.clip(np.ceil(np.quantile(lengths, 0.95)), 4, longest))
     return TextRecipe(
         name=names.take(column), column=column, length=length,
         vocabulary=max(len(tokenizer), 2), tokenizer=tokenizer.to_json(),
     )  # fmt: skip
+
+
+def _narrowed(parts: list[Part], table: Table, train: np.ndarray) -> list[Part]:
+    """Parts of which categories have fewer levels, where all together are too wide."""
+    most = levels_within(parts)
+    return [
+        fit_category(part.column, table[part.column][train], most)
+        if isinstance(part, CategoryPart) and len(part.levels) > most
+        else part
+        for part in parts
+    ]
+
+
+def _text_numbers(
+    columns: Columns, table: Table, train: np.ndarray, lost: Container[str], *, alone: bool
+) -> list[Part]:
+    """The numbers in texts and in categories of many levels.
+
+    Alone, they make a modality of their own only of texts half of which have a number: what is
+    left, such as how long a review is, its encoder sees as well.
+    """
+    found: list[Part] = []
+    for column in columns.of(*TEXTS, ColumnType.CATEGORICAL):
+        cells = table[column][train]
+        levels = {text_of(cell) for cell in cells if cell is not None}
+        few = columns.type_of(column) is ColumnType.CATEGORICAL and len(levels) <= MANY_LEVELS
+        if few or column in lost:
+            continue
+        part = fit_text_numbers(column, cells)
+        if part is not None and (not alone or holds_numbers(part, cells)):
+            found.append(part)
+    return found
 
 
 class _Names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +11,11 @@ import numpy as np
 
 from polymix.errors import UsageError, did_you_mean
 from polymix.tables import images, series, sounds
-from polymix.tables.cells import array_of, date_format, number_of, text_of, words_of
+from polymix.tables.cells import array_of, number_of, text_of, unit_of, words_of
+from polymix.tables.dates import date_format
 from polymix.tables.files import Table
 from polymix.tables.recipe import ColumnNote, ColumnType
+from polymix.tables.tabular import MAX_LEVELS
 
 SHARE = 0.9
 """Of a column's cells that must fit a type; the others are then counted as broken."""
@@ -22,13 +25,24 @@ FILES = {
     ColumnType.AUDIO: sounds.SUFFIXES,
     ColumnType.TIMESERIES: series.SUFFIXES,
 }
-ID_NAMES = ("id", "uid", "uuid", "guid", "index", "row", "rowid", "key", "unnamed: 0", "column_0")
+ID_NAMES = ("id", "uid", "uuid", "guid", "index", "row", "rowid", "key", "isbn", "ean", "sku")
+_ID_NAME = re.compile(r".*[_ .-](id|uid|uuid|guid)|.*[a-z0-9](Id|ID)")
+_COUNTER = re.compile(
+    r"|s(r|l|erial)?(no|num|nr|number)?|no|nr|num|number|index|idx|id|unnamed\d+|column0"
+    r"|row(no|nr|num|number|id|index)?|level0"
+)
+"""What counts the rows is called so, once all but letters and digits is taken away."""
+
+_CODE = re.compile(r"(?=\S*\d)[\w./:#+=-]+|[0-9a-fA-F]{8,}|[0-9a-fA-F]{4,}(-[0-9a-fA-F]{4,})+")
 ORDERED, ORDERED_ROWS, MOST_LOOKED_AT = 0.4, 50, 2000
 """Steps of a series correlate with those next to them by so much at least, if so many rows tell."""
 
 GROUP_TYPES = (ColumnType.TIMESERIES, ColumnType.FEATURES, ColumnType.IGNORE, ColumnType.NUMERICAL)
 LONG = 4
 """Words that a text has at least, on average."""
+
+FEW_CELLS, CODES = 20, 0.8
+"""Of fewer cells none is a name; ids look like codes in so many of their cells at least."""
 
 
 @dataclass(frozen=True)
@@ -202,11 +216,14 @@ def infer_column(column: str, cells: Sequence[Any], rows: int) -> tuple[ColumnTy
     if all(isinstance(c, bool | np.bool_) for c in cells):
         return ColumnType.CATEGORICAL, "true or false"
     numbers = _share(cells, _numeric)
-    if numbers >= SHARE:
-        return _number_column(column, cells, texts, rows, numbers)
     layout = date_format(cells, SHARE)
+    if numbers >= SHARE and (layout is None or count < FEW_CELLS):
+        return _number_column(column, cells, texts, rows, numbers)
     if layout is not None:
         return ColumnType.DATE, f"{SHARE:.0%} of its cells or more are dates ({layout})"
+    unit = unit_of(cells, SHARE)
+    if unit is not None:
+        return ColumnType.NUMERICAL, f"{SHARE:.0%} of its cells or more are numbers with {unit!r}"
     return _text_column(column, cells, distinct)
 
 
@@ -214,12 +231,14 @@ def _number_column(
     column: str, cells: Sequence[Any], texts: Sequence[str], rows: int, share: float
 ) -> tuple[ColumnType, str]:
     values = np.array([number_of(c) for c in cells])
-    whole = bool((values == np.floor(values)).all())
-    different = len(set(texts)) == rows and rows > 1
-    if whole and different:
+    whole = bool((values == np.floor(values)).all() and np.isfinite(values).all())
+    if whole and len(set(texts)) == len(cells) == rows and rows > 1:
         steps = np.unique(np.diff(values))
         if len(steps) == 1 and abs(steps[0]) == 1 and rows > 4:
             return ColumnType.IGNORE, "an id: it counts the rows"
+        # Of a table that was split or shuffled, some counts are gone or stand elsewhere.
+        if _named_counter(column) and values.max() - values.min() < 2 * rows:
+            return ColumnType.IGNORE, "an id: by its name and its values it counts the rows"
         if _named_id(column):
             return ColumnType.IGNORE, "an id, by its name: another whole number in each row"
     return ColumnType.NUMERICAL, f"{share:.0%} of its cells are numbers, {len(set(texts))} distinct"
@@ -232,12 +251,25 @@ def _text_column(column: str, cells: Sequence[Any], distinct: int) -> tuple[Colu
     repeated = distinct <= count / 2
     if (words >= LONG and not (repeated and distinct <= 20)) or (words >= 2 and not repeated):
         return ColumnType.TEXT, said
-    alone = distinct >= 0.95 * count
-    if alone and (count >= 20 or (_named_id(column) and count > 1)):
-        return ColumnType.IGNORE, f"an id: {said}"
+    code = _share(cells, lambda c: _CODE.fullmatch(text_of(c)) is not None) >= CODES
+    if distinct >= 0.95 * count and count > 1 and _named_id(column):
+        return ColumnType.IGNORE, f"an id, by its name: {said}"
+    if count >= FEW_CELLS and not repeated:
+        if not code:
+            return ColumnType.TEXT, f"names or titles: {said}"
+        if distinct >= 0.95 * count:
+            return ColumnType.IGNORE, f"an id: {said}, which look like codes"
+    if distinct > MAX_LEVELS and words >= 1.5:
+        return ColumnType.TEXT, f"more names or titles than levels can be: {said}"
     return ColumnType.CATEGORICAL, said
 
 
+def _named_counter(column: str) -> bool:
+    return _COUNTER.fullmatch(re.sub(r"[\W_]", "", column.lower())) is not None
+
+
 def _named_id(column: str) -> bool:
-    name = column.strip().lower()
-    return name in ID_NAMES or name.endswith(("_id", " id", "-id"))
+    name = column.strip()
+    return name.lower() in ID_NAMES or any(
+        _ID_NAME.fullmatch(form) is not None for form in (name, name.lower())
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +21,7 @@ MAX_NUMBER_CLASSES = 20
 
 
 def infer_target(
-    column: str, cells: np.ndarray, task: Task | None = None
+    column: str, cells: np.ndarray, task: Task | None = None, *, written: bool = False
 ) -> tuple[TargetRecipe, str]:
     """What is predicted, and why.
 
@@ -28,6 +29,7 @@ def infer_target(
         column: the target's.
         cells: `(N,)`, None where a row has no label.
         task: if it is said.
+        written: whether the cells are a text file's, where a number is the text of one.
 
     Raises:
         DataError: nothing can be learned from it, or it cannot be what was said.
@@ -51,10 +53,11 @@ def infer_target(
                 f"target '{column}': regression needs different numbers, but it holds "
                 f"{str(wrong)[:40]!r}: name another target or type"
             )
-        return TargetRecipe(column=column, task=task), why
+        return TargetRecipe(column=column, task=task, dtype="float"), why
     if task is Task.MULTILABEL:
         return _multilabel(column, there, separator), why
-    return _classes(column, there, task), why
+    recipe = _classes(column, there, task)
+    return recipe.model_copy(update={"dtype": _dtype(there, recipe.classes, written)}), why
 
 
 def _task(there: Sequence[Any], separator: str | None) -> tuple[Task, str]:
@@ -130,3 +133,26 @@ def _classes(column: str, there: Sequence[Any], task: Task) -> TargetRecipe:
     numeric = not any(np.isnan(number_of(n)) for n in names)
     ordered = sorted(names, key=(lambda n: (number_of(n), n)) if numeric else (lambda n: (0.0, n)))
     return TargetRecipe(column=column, task=task, classes=tuple(ordered))
+
+
+def _dtype(there: Sequence[Any], classes: Sequence[str], written: bool) -> str:
+    """What a class is: of a frame as its cells are, of a text file as it would be read again."""
+    if written:
+        forms = {"bool": "(True|False)", "int": "-?(0|[1-9][0-9]{0,17})", "float": "-?[0-9.e+-]+"}
+        for name, form in forms.items():
+            if all(re.fullmatch(form, c) for c in classes):
+                spelled = name != "float" or all(_spelled_as_float(c) for c in classes)
+                return name if spelled else "str"
+        return "str"
+    if all(isinstance(c, bool | np.bool_) for c in there):
+        return "bool"
+    if any(isinstance(c, bool | np.bool_) for c in there):
+        return "str"
+    if all(isinstance(c, int | np.integer) for c in there):
+        return "int"
+    finite = all(isinstance(c, int | np.integer | float | np.floating) for c in there)
+    return "float" if finite and all(np.isfinite(c) for c in there) else "str"
+
+
+def _spelled_as_float(name: str) -> bool:
+    return not np.isnan(number_of(name)) and str(float(name)) == name

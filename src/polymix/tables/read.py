@@ -16,6 +16,7 @@ from polymix.errors import DataError
 from polymix.tables.cells import labels_of, number_of, text_of
 from polymix.tables.files import Table, open_table
 from polymix.tables.images import read_image
+from polymix.tables.parts import TextNumbersPart
 from polymix.tables.recipe import (
     AudioRecipe,
     ImageRecipe,
@@ -108,13 +109,15 @@ def read_rows(
 
 
 def refuse(report: TableReport) -> None:
-    """Make cells that give nothing an error.
+    """Make cells that give nothing, and columns none of whose cells gives anything, an error.
 
     Raises:
         DataError: there are some; each is listed.
     """
-    if report.faults:
-        raise DataError([f"{report.table}: {fault}" for fault in report.faults])
+    problems = [f"column '{column}': {why}" for column, why in report.lost.items()]
+    problems += map(str, report.faults)
+    if problems:
+        raise DataError([f"{report.table}: {problem}" for problem in problems])
 
 
 def read_into(
@@ -160,8 +163,9 @@ def _tabular(
 
     values, there, faults = read_tabular(part, cells)
     into[:] = values
-    for column, own, wrong in zip(columns_of(part), cells, faults, strict=True):
-        _tell(report, column, own, rows, wrong)
+    for own, cells_of_it, wrong in zip(part.parts, cells, faults, strict=True):
+        if not isinstance(own, TextNumbersPart):  # its column is told of where it is read as text
+            _tell(report, own.column, cells_of_it, rows, wrong)
     return there
 
 

@@ -6,10 +6,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from polymix.data.schema import Kind, Modality, Name, Schema, Target, Task
 from polymix.errors import DataError, describe
+from polymix.tables.parts import Frozen, Part
 
 
 class ColumnType(StrEnum):
@@ -19,6 +20,7 @@ class ColumnType(StrEnum):
     AUDIO = "audio_path"
     TEXT = "text"
     PRETRAINED_TEXT = "pretrained_text"
+    LEARNED_TEXT = "learned_text"
     CATEGORICAL = "categorical"
     NUMERICAL = "numerical"
     TIMESERIES = "timeseries"
@@ -27,16 +29,10 @@ class ColumnType(StrEnum):
     IGNORE = "ignore"
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 Side = Annotated[int, Field(ge=1, le=4096)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class ImageRecipe(_Model):
+class ImageRecipe(Frozen):
     """A column of paths to images, each made `(channels, height, width)` uint8."""
 
     kind: Literal["image"] = "image"
@@ -53,7 +49,7 @@ class ImageRecipe(_Model):
         return Modality(name=self.name, kind=Kind.IMAGE, shape=shape, dtype="uint8")
 
 
-class AudioRecipe(_Model):
+class AudioRecipe(Frozen):
     """A column of paths to sounds, each made a log-mel spectrogram `(1, bins, frames)` uint8.
 
     Attributes:
@@ -78,7 +74,7 @@ class AudioRecipe(_Model):
         return Modality(name=self.name, kind=Kind.AUDIO, shape=shape, dtype="uint8")
 
 
-class TextRecipe(_Model):
+class TextRecipe(Frozen):
     """A column of texts, each made `(length,)` token ids.
 
     Attributes:
@@ -103,7 +99,7 @@ class TextRecipe(_Model):
         )  # fmt: skip
 
 
-class SeriesRecipe(_Model):
+class SeriesRecipe(Frozen):
     """Arrays in cells, paths to `.npy` files, or a group of columns.
 
     Attributes:
@@ -112,6 +108,7 @@ class SeriesRecipe(_Model):
         length: steps; longer ones are cut, shorter ones padded.
         channels: numbers a step.
         padded: whether lengths differ, so that each step says whether it is there.
+        gaps: whether training rows lack values, so that each value says whether it is there.
         features: whether the order of the numbers means nothing.
     """
 
@@ -122,87 +119,28 @@ class SeriesRecipe(_Model):
     length: int = Field(ge=1, le=1_000_000)
     channels: int = Field(ge=1, le=1_000_000)
     padded: bool = False
+    gaps: bool = False
     features: bool = False
 
     @property
     def modality(self) -> Modality:
-        """What a model sees: `(length, channels)`, padded ones with a column before."""
+        """What a model sees: `(length, channels)`, three for one where there are gaps.
+
+        Padded ones have a column before.
+        """
         if self.features and self.channels == 1:
             shape: tuple[int, ...] = (self.length,)
         else:
-            shape = (self.length, self.channels + self.padded)
+            shape = (self.length, self.channels * (3 if self.gaps else 1) + self.padded)
         kind = Kind.FEATURES if self.features else Kind.TIMESERIES
-        return Modality(name=self.name, kind=kind, shape=shape, dtype="float32", padded=self.padded)
+        return Modality(
+            name=self.name, kind=kind, shape=shape, dtype="float32", padded=self.padded,
+            gaps=self.gaps,
+        )  # fmt: skip
 
 
-class NumberPart(_Model):
-    """A column of numbers: centred, scaled, and whether it is missing.
-
-    Attributes:
-        centre: the training rows' median; also what a missing number is taken for.
-        scale: what it is divided by.
-        indicator: whether a second number says that it is missing.
-    """
-
-    kind: Literal["number"] = "number"
-    column: str
-    centre: Finite
-    scale: Positive
-    indicator: bool
-
-    @property
-    def width(self) -> int:
-        """How many numbers it gives."""
-        return 1 + self.indicator
-
-
-class CategoryPart(_Model):
-    """A column of categories, one number a level; the last stands for levels unseen.
-
-    Attributes:
-        levels: seen in training rows, often enough to be learned.
-        shares: of the training rows, with the unseen level's behind.
-        missing: whether an empty cell is a level of its own, the one before the last.
-    """
-
-    kind: Literal["category"] = "category"
-    column: str
-    levels: tuple[str, ...]
-    shares: tuple[Finite, ...]
-    missing: bool
-
-    @property
-    def width(self) -> int:
-        """How many numbers it gives."""
-        return len(self.levels) + self.missing + 1
-
-
-class DatePart(_Model):
-    """A column of dates: when (scaled), month, weekday and hour as angles, whether it is missing.
-
-    Attributes:
-        layout: the format, as `polymix.tables.cells.DATES` names it.
-        centre: the training rows' median, in days since 1970.
-        scale: what days are divided by.
-    """
-
-    kind: Literal["date"] = "date"
-    column: str
-    layout: str
-    centre: Finite
-    scale: Positive
-
-    @property
-    def width(self) -> int:
-        """How many numbers it gives."""
-        return 8
-
-
-Part = Annotated[NumberPart | CategoryPart | DatePart, Field(discriminator="kind")]
-
-
-class TabularRecipe(_Model):
-    """Columns of numbers, categories and dates, side by side `(D,)` float32."""
+class TabularRecipe(Frozen):
+    """Columns of numbers, categories, dates and texts' numbers, side by side `(D,)` float32."""
 
     kind: Literal["tabular"] = "tabular"
     name: Name
@@ -217,7 +155,7 @@ class TabularRecipe(_Model):
         )
 
 
-class TargetRecipe(_Model):
+class TargetRecipe(Frozen):
     """The target's column.
 
     Attributes:
@@ -225,20 +163,38 @@ class TargetRecipe(_Model):
         task: what is predicted.
         classes: as texts; the labels of a multilabel target.
         separator: between a multilabel cell's labels; none for lists.
+        dtype: what a class is in the person's own table.
     """
 
     column: str
     task: Task
     classes: tuple[str, ...] = ()
     separator: str | None = None
+    dtype: Literal["str", "int", "float", "bool"] = "str"
+
+    def own(self, name: str) -> str | int | float | bool:
+        """A class as the person's table has it."""
+        if self.dtype == "int":
+            return int(name)
+        if self.dtype == "float":
+            return float(name)
+        return name == "True" if self.dtype == "bool" else name
 
 
-class ColumnNote(_Model):
-    """What a column was taken for, and why."""
+class ColumnNote(Frozen):
+    """What a column was taken for, and why.
+
+    Attributes:
+        column: its name.
+        type: what it was taken for.
+        reason: why.
+        lost: whether it would have been read, had a training row had anything that can be.
+    """
 
     column: str
     type: ColumnType
     reason: str
+    lost: bool = Field(default=False, exclude_if=lambda lost: not lost)
 
 
 ModalityRecipe = Annotated[
@@ -247,7 +203,7 @@ ModalityRecipe = Annotated[
 ]
 
 
-class TableRecipe(_Model):
+class TableRecipe(Frozen):
     """All that reading a table like the one a run was made on takes; `table.json`.
 
     Attributes:
@@ -274,11 +230,11 @@ class TableRecipe(_Model):
 
     @property
     def inputs(self) -> dict[str, str]:
-        """The columns that are read, and the modality that each belongs to."""
-        found = {}
+        """The columns that are read, and the modality that each belongs to; a text's is itself."""
+        found: dict[str, str] = {}
         for recipe in self.modalities:
             for column in columns_of(recipe):
-                found[column] = recipe.name
+                found.setdefault(column, recipe.name)
         return found
 
     def to_json(self) -> str:

@@ -58,12 +58,17 @@ class TableReport:
 
     table: str
     rows: dict[str, int] = field(default_factory=dict)
-    columns: list[dict[str, str]] = field(default_factory=list)
+    columns: list[dict[str, Any]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     absent: dict[str, int] = field(default_factory=dict)
     split: dict[str, int] = field(default_factory=dict)
     duplicates: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def lost(self) -> dict[str, str]:
+        """Columns that were left out because no training row could be read, and why."""
+        return {c["column"]: c["reason"] for c in self.columns if c.get("lost")}
 
     def counts(self) -> dict[str, dict[str, int]]:
         """How many cells gave nothing, by column and cause."""
@@ -80,6 +85,7 @@ class TableReport:
             "table": self.table,
             "rows": self.rows,
             "columns": self.columns,
+            "lost": self.lost,
             "counts": self.counts(),
             "absent": self.absent,
             "split": self.split,
@@ -124,3 +130,11 @@ def lines_of(report: Mapping[str, Any]) -> list[str]:
 
 def _first(groups: Sequence[Iterable[int]]) -> str:
     return "; ".join(" and ".join(map(str, group)) for group in groups[:SHOWN])
+
+
+def lost_lines(report: Mapping[str, Any]) -> list[str]:
+    """What a report says of columns that were lost whole: a warning for each."""
+    return [
+        f"column '{column}' was lost: {why.removeprefix('left out: ')}; the model does not see it"
+        for column, why in report.get("lost", {}).items()
+    ]

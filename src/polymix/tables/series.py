@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from polymix.data.gaps import carry_forward
 from polymix.tables.cells import array_of, number_of
 from polymix.tables.recipe import SeriesRecipe
 from polymix.tables.unreadable import Unreadable, file_of
@@ -17,14 +18,17 @@ SUFFIXES = (".npy",)
 LARGEST = float(np.finfo(np.float32).max)
 LONGEST = 256
 WIDEST = 4096
+FEW_GAPS = 0.05
+"""Of a group's numbers: where no more are missing, they are filled from their neighbours."""
+
 _MEMBER = re.compile(r"(.+)_(\d+)", re.ASCII)
 
 
 def read_array(cell: Any, folder: Path) -> np.ndarray:
-    """A cell's array, `(T, C)` float64.
+    """A cell's array, `(T, C)` float64; NaN where a value is missing.
 
     Raises:
-        Unreadable: it holds none, or one with a value that is not finite.
+        Unreadable: it holds none, or one without a number or with an infinite one.
     """
     if isinstance(cell, str | Path) and str(cell).strip().lower().endswith(SUFFIXES):
         path = file_of(cell, folder)
@@ -44,8 +48,11 @@ def read_array(cell: Any, folder: Path) -> np.ndarray:
         array = array_of(cell)
     if array is None:
         raise Unreadable("not an array of numbers")
-    if not (np.abs(array) <= LARGEST).all():
+    known = array[~np.isnan(array)]
+    if not (np.abs(known) <= LARGEST).all():
         raise Unreadable("values that are not finite")
+    if not len(known):
+        raise Unreadable("no number in it")
     return array[:, None] if array.ndim == 1 else array
 
 
@@ -63,36 +70,50 @@ def read_series(recipe: SeriesRecipe, cell: Any, folder: Path) -> np.ndarray:
     array = _grouped(recipe, cell) if recipe.grid is not None else read_array(cell, folder)
     if array.shape[1] != recipe.channels:
         raise Unreadable(f"{recipe.channels} channels expected")
-    array = array[: recipe.length].astype(np.float32)
+    array = array[: recipe.length]
+    if not recipe.padded and len(array) != recipe.length:
+        # All training rows were of one length; what is missing is the last value again.
+        last = np.full_like(array[-1:], np.nan) if recipe.gaps else array[-1:]
+        array = np.concatenate([array, np.repeat(last, recipe.length - len(array), 0)])
+    array = carry_forward(array) if recipe.gaps else _filled(array).astype(np.float32)
     if not recipe.padded:
-        if len(array) != recipe.length:
-            # All training rows were of one length; what is missing is the last value again.
-            array = np.concatenate([array, np.repeat(array[-1:], recipe.length - len(array), 0)])
         return array.reshape(recipe.modality.shape)
-    found = np.zeros((recipe.length, recipe.channels + 1), np.float32)
+    found = np.zeros(recipe.modality.shape, np.float32)
     found[: len(array), 0] = 1.0
     found[: len(array), 1:] = array
     return found
 
 
 def _grouped(recipe: SeriesRecipe, cells: np.ndarray) -> np.ndarray:
-    """A group's cells as `grid`; gaps filled from their neighbours in time."""
+    """A group's cells as `grid`, NaN where there is no number."""
     assert recipe.grid is not None
+    values = _numbers(cells)
+    if np.isnan(values).all():
+        raise Unreadable("no number in the group")
+    return values.reshape(recipe.grid)
+
+
+def _numbers(cells: np.ndarray) -> np.ndarray:
     values = np.array([np.nan if c is None else number_of(c) for c in cells], np.float64)
     values[~(np.abs(values) <= LARGEST)] = np.nan
-    array = values.reshape(recipe.grid)
-    if np.isnan(array).all():
-        raise Unreadable("no number in the group")
+    return values
+
+
+def _filled(array: np.ndarray) -> np.ndarray:
+    """A series `(T, C)` whose gaps are filled from their neighbours in time."""
+    if not np.isnan(array).any():
+        return array
+    array = array.copy()
     for channel in array.T:
         there = np.flatnonzero(~np.isnan(channel))
         if len(there):
             channel[:] = np.interp(np.arange(len(channel)), there, channel[there])
-    return np.nan_to_num(array)
+    return np.asarray(np.nan_to_num(array))
 
 
 def fit_series(
-    name: str, columns: Sequence[str], grid: tuple[int, int] | None, cells: Sequence[Any],
-    folder: Path, *, features: bool = False,
+    name: str, columns: Sequence[str], grid: tuple[int, int] | None,
+    cells: Sequence[Any] | np.ndarray, folder: Path, *, features: bool = False,
 ) -> SeriesRecipe:  # fmt: skip
     """A recipe for series like these: as long as nineteen of twenty are, `LONGEST` at most.
 
@@ -100,7 +121,7 @@ def fit_series(
         name: the modality's.
         columns: one, or a group's.
         grid: steps and channels of a group; none for one column.
-        cells: of training rows, not empty; not looked at for a group.
+        cells: of training rows, not empty; a group's `(n, members)`.
         folder: what paths are relative to.
         features: whether the order of the numbers means nothing.
 
@@ -108,16 +129,20 @@ def fit_series(
         Unreadable: none of them is an array.
     """
     if grid is not None:
+        rows = [row for row in map(_numbers, cells) if not np.isnan(row).all()]
+        missing = float(np.isnan(rows).mean()) if rows else 0.0
         return SeriesRecipe(
             name=name, columns=tuple(columns), grid=grid, length=grid[0], channels=grid[1],
-            features=features,
+            features=features, gaps=not features and missing > FEW_GAPS,
         )  # fmt: skip
-    shapes = []
+    shapes, gaps = [], False
     for cell in cells:
         try:
-            shapes.append(read_array(cell, folder).shape)
+            array = read_array(cell, folder)
         except Unreadable:
             continue
+        shapes.append(array.shape)
+        gaps |= bool(np.isnan(array).any())
     if not shapes:
         raise Unreadable("no training row has an array that can be read")
     widths = [w for _, w in shapes]
@@ -131,7 +156,7 @@ def fit_series(
     length = max(1, min(length, 65_536 if vectors else LONGEST))
     return SeriesRecipe(
         name=name, columns=tuple(columns), length=length,
-        channels=channels, padded=padded, features=features,
+        channels=channels, padded=padded, features=features, gaps=gaps and not features,
     )  # fmt: skip
 
 

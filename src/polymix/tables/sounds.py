@@ -183,7 +183,7 @@ def fit_audio(name: str, column: str, cells: Sequence[Any], folder: Path) -> Aud
     if not seconds:
         raise Unreadable("no training row has a sound that can be read")
     length = float(np.clip(np.quantile(seconds, 0.9), SHORTEST, LONGEST))
-    frames = 64 if length <= 2 else 128
+    frames = 64 if length <= 2 else 256
     samples = int(np.ceil(length * RATE / frames)) * frames
     return AudioRecipe(
         name=name, column=column, rate=RATE, samples=samples, bins=BINS, frames=frames

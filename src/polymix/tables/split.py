@@ -9,11 +9,14 @@ import numpy as np
 from polymix import seeds
 from polymix.data.split import TEST, TRAIN, VAL, strata, stratified_codes
 from polymix.errors import DataError, UsageError
-from polymix.tables.cells import date_format, dates_of, numbers_of, text_of
+from polymix.tables.cells import numbers_of, text_of
+from polymix.tables.dates import date_format, dates_of
 from polymix.tables.files import Table
 from polymix.tables.tabular import days_of
 
-SHARES = {TRAIN: 0.7, VAL: 0.15, TEST: 0.15}
+VAL_SHARE, TEST_SHARE = 0.15, 0.15
+"""Of the rows; all others train."""
+
 NAMES: Mapping[str, int] = {
     **dict.fromkeys(("train", "training", "tr", "fit"), TRAIN),
     **dict.fromkeys(("val", "valid", "validation", "dev", "development", "tune", "tuning"), VAL),
@@ -22,28 +25,40 @@ NAMES: Mapping[str, int] = {
 """What a split column's cells may say."""
 
 
-def random_codes(targets: np.ndarray, seed: int) -> np.ndarray:
+def random_codes(targets: np.ndarray, seed: int, test: float = TEST_SHARE) -> np.ndarray:
     """Stratified codes `(N,)`; every class has a training row, and two splits a row at least.
+
+    Args:
+        targets: `(N,)` or `(N, L)`.
+        seed: of the draw.
+        test: share of test rows.
 
     Raises:
         DataError: there are fewer than two rows.
     """
-    codes = stratified_codes(targets, SHARES[VAL], SHARES[TEST], seed)
+    codes = stratified_codes(targets, VAL_SHARE, test, seed)
     if targets.ndim == 1 and not np.issubdtype(targets.dtype, np.floating):
         codes[np.isin(targets, np.setdiff1d(targets, targets[codes == TRAIN]))] = TRAIN
     return _usable(codes, seed)
 
 
-def group_codes(targets: np.ndarray, groups: Sequence[str | None], seed: int) -> np.ndarray:
+def group_codes(
+    targets: np.ndarray, groups: Sequence[str | None], seed: int, test: float = TEST_SHARE
+) -> np.ndarray:
     """Codes `(N,)` with no group on two sides; a row without a group is one of its own.
 
     The largest groups first, each goes where its classes are wanted most.
 
+    Args:
+        targets: `(N,)` or `(N, L)`.
+        groups: of each row.
+        seed: of the draw.
+        test: share of test rows.
+
     Raises:
         DataError: there are fewer than two groups.
     """
-    names = [f"\0{row}" if group is None else group for row, group in enumerate(groups)]
-    _, codes = np.unique(np.array(names, object).astype(str), return_inverse=True)
+    codes = group_numbers(groups)
     count = int(codes.max()) + 1
     if count < 2:
         raise DataError("the group column has one group: two at least are needed to split by it")
@@ -52,7 +67,7 @@ def group_codes(targets: np.ndarray, groups: Sequence[str | None], seed: int) ->
     np.add.at(table, (codes, classes), 1)
     rng = seeds.stream(seed, "split", "groups")
     order = np.lexsort((rng.random(count), -table.sum(1)))
-    wanted = np.array([SHARES[s] for s in (TRAIN, VAL, TEST)])[:, None] * table.sum(0)
+    wanted = np.array([1 - VAL_SHARE - test, VAL_SHARE, test])[:, None] * table.sum(0)
     left = wanted.copy()
     places = np.zeros(count, np.uint8)
     for group in order:
@@ -67,20 +82,30 @@ def group_codes(targets: np.ndarray, groups: Sequence[str | None], seed: int) ->
                 key=lambda g: table[g].sum(),
             )
             places[smallest] = side
-    return np.asarray(places[codes.reshape(-1)])
+    return np.asarray(places[codes])
 
 
-def time_codes(cells: np.ndarray) -> np.ndarray:
+def group_numbers(groups: Sequence[str | None]) -> np.ndarray:
+    """A number for each row's group, `(N,)` int64 from 0; a row without one is one of its own."""
+    names = [f"\0{row}" if group is None else group for row, group in enumerate(groups)]
+    _, codes = np.unique(np.array(names, object).astype(str), return_inverse=True)
+    return np.asarray(codes, np.int64).reshape(-1)
+
+
+def time_codes(cells: np.ndarray, test: float = TEST_SHARE) -> np.ndarray:
     """Codes `(N,)` int64, the earliest rows train, the latest test; -1 where there is no time.
 
     Rows of one time are on one side.
+
+    Args:
+        cells: the time column's.
+        test: share of test rows.
 
     Raises:
         DataError: there are fewer than two times.
     """
     there = [cell for cell in cells if cell is not None]
-    layout = date_format(there)
-    times = numbers_of(cells) if layout is None else days_of(dates_of(cells, layout))
+    times = times_of(cells)
     known = np.isfinite(times)
     if known.sum() < 0.5 * len(there) or len(np.unique(times[known])) < 2:
         raise DataError(
@@ -88,14 +113,20 @@ def time_codes(cells: np.ndarray) -> np.ndarray:
         )
     order = np.sort(times[known])
     codes = np.full(len(times), -1, np.int64)
-    late = order[min(int(len(order) * SHARES[TRAIN]), len(order) - 1)]
+    late = order[min(int(len(order) * (1 - VAL_SHARE - test) + 1e-9), len(order) - 1)]
     if late == order[0]:
         late = order[order > order[0]][0]
-    last = order[min(int(len(order) * (1 - SHARES[TEST])), len(order) - 1)]
+    last = order[min(int(len(order) * (1 - test) + 1e-9), len(order) - 1)] if test else np.inf
     codes[known] = np.where(times[known] < late, TRAIN, np.where(times[known] < last, VAL, TEST))
     if not (codes == VAL).any():
         codes[codes == TEST] = VAL
     return codes
+
+
+def times_of(cells: np.ndarray) -> np.ndarray:
+    """When each row was, `(N,)` float64: days of dates, or numbers; NaN where there is none."""
+    layout = date_format([cell for cell in cells if cell is not None])
+    return numbers_of(cells) if layout is None else days_of(dates_of(cells, layout))
 
 
 def column_codes(column: str, cells: np.ndarray, targets: np.ndarray, seed: int) -> np.ndarray:

