@@ -58,9 +58,20 @@ class Combiner(Protocol):
     """Makes one more finalist of those that are trained."""
 
     def combine(
-        self, run: Run, finalists: Sequence[Finalist], deadline: float | None
+        self,
+        run: Run,
+        finalists: Sequence[Finalist],
+        trials: Sequence[Trial],
+        deadline: float | None,
     ) -> Finalist | None:
-        """The finalist, trained; none where there is nothing to combine, or no time left."""
+        """The finalist, trained; none where there is nothing to combine, or no time left.
+
+        Args:
+            run: whose budget it spends.
+            finalists: trained.
+            trials: all others that were scored on the same rows.
+            deadline: on `time.monotonic`'s clock; none for no limit.
+        """
 
 
 class FinalistRounds:
@@ -117,20 +128,27 @@ class FinalistRounds:
                 # What is replayed was published when it was made.
                 if run.trial_runner.fresh > before and any(f.scored for f in self.finalists):
                     yield self.standings()
-        combined = self.combiner and self.combiner.combine(run, self.finalists, deadline)
+        combined = self.combiner and self.combiner.combine(
+            run, self.finalists, self.trials, deadline
+        )
         if combined:
             self.finalists.append(combined)
             yield self.standings()
 
     def _at(self, finalist: Finalist, seed: int) -> Proposal:
+        """A finalist's proposal at a seed; one that the search scored out of fold is that again."""
+        stage = finalist.label
+        if finalist.proposal.fidelity.folds:
+            return replace(finalist.proposal, stage=stage, share=float("inf"))
         epochs = self.plan["epochs"] if self._fit_seconds(finalist) is None else 1
-        fidelity = Fidelity(self.plan["rows"], epochs, seed)
-        proposal = finalist.proposal.at(fidelity, keep=True)
-        return replace(proposal, stage=finalist.label, share=float("inf"))
+        fidelity = Fidelity(self.plan["rows"], epochs, seed, folds=self.run.folds)
+        # Folds leave no weights: what ships is fitted on more rows than any of them had.
+        proposal = finalist.proposal.at(fidelity, keep=not self.run.folds)
+        return replace(proposal, stage=stage, share=float("inf"))
 
     def standings(self) -> Standings:
         """As they are now."""
-        return stand(self.finalists, self.run.referee)
+        return stand(self.finalists, self.run.referee(self.run.folds))
 
     # Who.
 
@@ -157,11 +175,17 @@ class FinalistRounds:
         wish = self.finalists[0].proposal.fidelity
         rows = len(run.evaluator.dataset.split.train)
         count = len(self.finalists)
-        plan = {"seeds": ENOUGH_SEEDS, "epochs": wish.epochs, "rows": rows, "finalists": count}
+        # Folds repeat the training of each: one seed of all of them says as much as three.
+        plan = {
+            "seeds": 1 if run.folds else ENOUGH_SEEDS,
+            "epochs": wish.epochs,
+            "rows": rows,
+            "finalists": count,
+        }
         if run.budget.trials is not None:
             # One is kept for the refit, if there are two.
             left = max(1, run.budget.trials - used - run.strategy.refits)
-            plan["seeds"] = max(1, min(ENOUGH_SEEDS, left // count))
+            plan["seeds"] = max(1, min(plan["seeds"], left // count))
             plan["finalists"] = min(count, left)
         if run.clock.remaining is not None:
             # A refit takes about as long as a finalist's seed.
@@ -194,14 +218,23 @@ class FinalistRounds:
         return {"seeds": 1, "epochs": 1, "rows": max(1, int(rows * share))}
 
     def _fit_seconds(self, finalist: Finalist) -> float | None:
-        """Seconds of a fit that is no epochs; none for what is trained by epochs."""
+        """Seconds of fits that are no epochs; none for what is trained by epochs."""
+        if self._known(finalist):
+            return 0.0
         rows = len(self.run.evaluator.dataset.split.train)
-        return self.run.evaluator.costs.fitting(finalist.proposal.genotype, rows)
+        found = self.run.evaluator.costs.fitting(finalist.proposal.genotype, rows)
+        return None if found is None else found * max(1, self.run.folds)
+
+    def _known(self, finalist: Finalist) -> bool:
+        """Whether the search scored it out of fold."""
+        asked = finalist.proposal
+        return bool(asked.fidelity.folds) and any(t.proposal == asked for t in self.trials)
 
     def _epoch_seconds(self, finalist: Finalist, rows: int) -> float:
         """Seconds of an epoch, predicted, and corrected by how probes of the same blocks did."""
         proposal = finalist.proposal.at(Fidelity(rows, 1, 0))
-        return self.run.predict(proposal) * self._factor(proposal.genotype)
+        once = self.run.predict(proposal) * self._factor(proposal.genotype)
+        return once * max(1, self.run.folds)
 
     def _steps(self, proposal: Proposal) -> int:
         fidelity, there = proposal.fidelity, len(self.run.evaluator.dataset.split.train)

@@ -31,6 +31,9 @@ class SearchTask:
     Attributes:
         schema: modalities and target.
         rows: number of training rows.
+        folds: into how many folds the development rows are cut, for those trials that are to be
+            scored on all of them; 0 where they are not.
+        targets: of the development rows that a strategy may look at: training rows.
         seed: of the run.
         metric: the metric's name.
         seconds: the strategy's share of the clock, summed over the processes that train; none
@@ -44,6 +47,8 @@ class SearchTask:
 
     schema: Schema
     rows: int
+    folds: int
+    targets: np.ndarray
     seed: int
     metric: str
     seconds: float | None
@@ -65,6 +70,11 @@ class Strategy(BaseModel):
 
     name: ClassVar[str]
     summary: ClassVar[str]
+
+    @property
+    def search_share(self) -> float:
+        """Of the budget, what the search may take; the rest is for training what it found."""
+        return 0.5
 
     @property
     def refits(self) -> bool:

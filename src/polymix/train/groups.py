@@ -12,7 +12,7 @@ from torch import Tensor
 
 from polymix.data.dataset import Dataset
 from polymix.nn.build import stack_key, versions
-from polymix.records import Proposal, Recipe
+from polymix.records import Fidelity, Proposal, Recipe
 from polymix.scoring.metrics import Metric
 from polymix.train.absent_tokens import State
 from polymix.train.costs import schema_for
@@ -79,8 +79,8 @@ class Grouping:
         parts = {
             "genotype": proposal.genotype.to_json(),
             "versions": versions(proposal.genotype),
-            "fidelity": asdict(proposal.fidelity),
-            "recipe": _recipe_key(proposal.recipe),
+            "fidelity": _used(proposal.fidelity),
+            "recipe": _used(proposal.recipe),
             "init": proposal.init,
             "keep": proposal.keep,
         }
@@ -115,9 +115,9 @@ class Grouping:
         return self._encoders[digest]
 
 
-LATER = ("thaw", "refit", "balanced", "shift")
+LATER = frozenset({"thaw", "refit", "sealed", "balanced", "shift", "folds"})
 
 
-def _recipe_key(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as the ledger's key has it: what came later is left out where it is not used."""
-    return {n: v for n, v in asdict(recipe).items() if n not in LATER or v}
+def _used(part: Fidelity | Recipe) -> dict[str, Any]:
+    """A part of a proposal as the key has it: what came later is left out where it is not used."""
+    return {name: value for name, value in asdict(part).items() if name not in LATER or value}

@@ -52,6 +52,8 @@ class Job:
         train: training rows `(N,)`.
         val: validation rows; none where there is nothing to choose (`Recipe.refit`).
         targets: of the validation rows.
+        held: rows that are predicted at the best epoch in place of the validation rows, and have
+            no part in which one that is: those of a fold; none where there are none.
         objective: the loss.
         metric: what scores an epoch.
         recipe: how to train.
@@ -74,6 +76,7 @@ class Job:
     recipe: Recipe
     fidelity: Fidelity
     name: str
+    held: np.ndarray | None = None
     modalities: Sequence[str] = ()
     shifts: Mapping[str, Steps] = field(default_factory=dict)
     keep: bool = False
@@ -190,6 +193,7 @@ class Trainer:
             self._take_last()
             return
         predictions, losses, unimodal = validate(self.learner, job.source, job.val, job.objective)
+        held: np.ndarray | None = None
         for k, best in enumerate(self.best):
             value = math.nan
             if best.finite and np.isfinite(predictions[k]).all():
@@ -199,6 +203,10 @@ class Trainer:
             if value > best.value:
                 best.value, best.loss, best.epoch = value, float(losses[k]), self.epoch
                 best.predictions = predictions[k]
+                if job.held is not None:
+                    if held is None:
+                        held, _, _ = validate(self.learner, job.source, job.held, job.objective)
+                    best.predictions = held[k]
                 best.unimodal = {n: job.metric(job.targets, p[k]) for n, p in unimodal.items()}
                 best.state = self.learner.state(k) if job.keep else None
         self._watch(float(losses[0]))
@@ -206,9 +214,15 @@ class Trainer:
             job.on_epoch(self.epoch, max(best.value for best in self.best))
 
     def _take_last(self) -> None:
-        """Without validation rows, whatever the last epoch leaves is kept."""
+        """Without validation rows, whatever the last epoch leaves is kept, and predicts."""
         last = self.epoch + 1 == self.job.fidelity.epochs
+        held, losses = None, None
+        if self.job.held is not None and last:
+            job = self.job
+            held, losses, _ = validate(self.learner, job.source, self.job.held, job.objective)
         for k, best in enumerate(self.best):
+            if held is not None and losses is not None:
+                best.predictions, best.loss = held[k], float(losses[k])
             best.curve.append(math.nan)
             best.epoch = self.epoch
             best.state = self.learner.state(k) if self.job.keep and last else None
