@@ -34,7 +34,7 @@ from polymix.train.costs import Costs, schema_for
 from polymix.train.feature_bank import BankSource, FeatureBank, FeatureProgress
 from polymix.train.groups import Group, Grouping, Memory
 from polymix.train.learner import Learner, SingleLearner, StackLearner
-from polymix.train.loop import Job, Trainer
+from polymix.train.loop import FoldRows, Job, Trainer
 from polymix.train.moments import moments_of
 from polymix.train.objective import Objective
 from polymix.train.shift import shifts_of
@@ -53,6 +53,7 @@ class Evaluator:
         memory: kept weights and checkpoints.
         bank: where the feature bank's files go.
         device: where models run.
+        stack_limit: models that are trained in one computation over folds, at most.
         checkpoint_after: seconds after which an unfinished trial is kept at each epoch's end.
         on_features: called while the bank computes features: the modality, rows done, rows.
         costs: of proposals on it.
@@ -64,6 +65,7 @@ class Evaluator:
     bank: Path
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     checkpoint_after: float = 60.0
+    stack_limit: int = 64
     on_features: FeatureProgress | None = None
 
     def __post_init__(self) -> None:
@@ -235,13 +237,15 @@ class Evaluator:
 
         One that could be stacked is a stack of one: what it learns is the same in any company.
         """
-        recipe = first.recipe
-        stacked = recipe.frozen and stack_key(first.genotype, self.schema_for(recipe)) is not None
-        return (
-            StackLearner(models)
-            if stacked
-            else SingleLearner(models[0], recipe.frozen, recipe.thaw)
-        )
+        if self._stacks(first):
+            return StackLearner(models)
+        return SingleLearner(models[0], first.recipe.frozen, first.recipe.thaw)
+
+    def _stacks(self, proposal: Proposal) -> bool:
+        """Whether its model can be trained beside others of its shape."""
+        if not proposal.recipe.frozen:
+            return False
+        return stack_key(proposal.genotype, self.schema_for(proposal.recipe)) is not None
 
     def _job(
         self,
@@ -291,6 +295,8 @@ class Evaluator:
         validation rows at all. No weights are kept: what ships is fitted to more rows.
         """
         first, size = group.proposals[0], len(group.proposals)
+        if self._stacks(first):
+            return self._cross_validate_stacked(group, deadline, on_epoch, meter)
         folds, split = first.fidelity.folds, self.dataset.split
         rows = split.development
         outputs = self.dataset.schema.target.outputs
@@ -332,20 +338,91 @@ class Evaluator:
             if on_epoch:
                 on_epoch(fold, float(values[:, fold].max()))
         self.costs.passed |= frozen_blocks(first.genotype)
-        targets = self.scored_targets(folds)
+        return self._scored_out_of_fold(group, found, values, losses, epochs, steps, meter)
+
+    def _scored_out_of_fold(
+        self,
+        group: Group,
+        found: np.ndarray,
+        values: np.ndarray,
+        losses: np.ndarray,
+        epochs: np.ndarray,
+        steps: int,
+        meter: _Meter,
+    ) -> list[Done]:
+        """The trials of a group whose every development row was predicted out of fold.
+
+        Args:
+            group: of K proposals.
+            found: predictions `(K, M, ·)`.
+            values: each fold's score `(K, folds)`.
+            losses: each fold's loss, likewise.
+            epochs: each fold's best epoch, likewise.
+            steps: taken in all.
+            meter: what it took.
+        """
+        targets = self.scored_targets(group.proposals[0].fidelity.folds)
         done: list[Done] = []
         for k, (proposal, key) in enumerate(zip(group.proposals, group.keys, strict=True)):
-            cost = self._cost(proposal, steps, meter, size)
-            curve = tuple(values[k].tolist())
-            value = self.metric(targets, found[k])
-            if not (np.isfinite(found[k]).all() and math.isfinite(value)):
+            cost = self._cost(proposal, steps, meter, len(group.proposals))
+            value = self.metric(targets, found[k]) if np.isfinite(found[k]).all() else math.nan
+            if not math.isfinite(value):
                 said = "the outputs or the score were not finite in a fold"
                 done.append((Trial(proposal, key, Status.FAILED, None, cost, error=said), None))
                 continue
             score = Score(value, float(losses[k].mean()), round(float(epochs[k].mean())))
+            curve = tuple(values[k].tolist())
             made = Trial(proposal, key, Status.DONE, score, cost, curve, predictions=found[k])
             done.append((made, None))
         return done
+
+    def _cross_validate_stacked(
+        self,
+        group: Group,
+        deadline: float | None,
+        on_epoch: Callable[[int, float], None] | None,
+        meter: _Meter,
+    ) -> list[Done]:
+        """The folds of all of a group's models, and of all their seeds, in one computation.
+
+        Every model sees the same batches of all development rows, and its own rows count: what a
+        model learns is the same in any company.
+        """
+        first, split, targets = group.proposals[0], self.dataset.split, self.dataset.targets
+        folds = first.fidelity.folds
+        own: list[FoldRows] = []
+        for fold in range(folds):
+            train, held = split.fold_rows(fold)
+            own.append(FoldRows(*_inner_split(targets, train, 0), held))
+        size = len(group.proposals)
+        found = np.zeros((size, len(split.development), self.dataset.schema.target.outputs))
+        values, epochs = np.zeros((size, folds)), np.zeros((size, folds))
+        pairs = [(k, fold) for k in range(size) for fold in range(folds)]
+        steps = 0
+        for begin in range(0, len(pairs), self.stack_limit):
+            part = pairs[begin : begin + self.stack_limit]
+            asked = [group.proposals[k] for k, _ in part]
+            models, source = self._prepared(Group(tuple(asked), ("",) * len(asked)))
+            none = split.development[:0]
+            job = self._job(first, source, models[0], split.development, none, targets, deadline)
+            job = replace(
+                job,
+                folds=[own[fold] for _, fold in part],
+                fidelity=replace(first.fidelity, seed=0),
+                on_epoch=on_epoch,
+            )
+            trainer = Trainer(self._learner(models, first), job)
+            trainer.run()
+            steps += trainer.steps
+            if trainer.stopped or any(best.predictions is None for best in trainer.best):
+                return self._unfinished(group, trainer, steps, meter)
+            for (k, fold), best in zip(part, trainer.best, strict=True):
+                assert best.predictions is not None
+                found[k, split.folds == fold] = best.predictions
+                values[k, fold] = self.metric(targets[own[fold].held], best.predictions)
+                epochs[k, fold] = best.epoch
+        losses = np.full((size, folds), math.nan)
+        return self._scored_out_of_fold(group, found, values, losses, epochs, steps, meter)
 
     def _unfinished(self, group: Group, trainer: Trainer, steps: int, meter: _Meter) -> list[Done]:
         """Trials of which a fold could not be predicted: there was no time, or it failed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -95,7 +95,10 @@ class Grouping:
             recipe = proposal.recipe
             steady = recipe.schedule != "plateau" and not recipe.patience and recipe.frozen
             alone = shape is None or not steady
-            where = i if alone else (shape, proposal.fidelity, recipe, self._backbones(proposal))
+            # Folds see their rows in one order, whatever the seed: seeds are one computation, too.
+            fidelity = proposal.fidelity
+            fidelity = replace(fidelity, seed=0) if fidelity.folds else fidelity
+            where = i if alone else (shape, fidelity, recipe, self._backbones(proposal))
             together.setdefault(where, []).append(proposal)
         return [Group(tuple(g), tuple(self.key(p) for p in g)) for g in together.values()]
 

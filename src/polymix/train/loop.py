@@ -51,7 +51,7 @@ class Job:
         source: supplies batches.
         train: training rows `(N,)`.
         val: validation rows; none where there is nothing to choose (`Recipe.refit`).
-        targets: of the validation rows.
+        targets: of the validation rows; of all rows, where there are folds.
         held: rows that are predicted at the best epoch in place of the validation rows, and have
             no part in which one that is: those of a fold; none where there are none.
         objective: the loss.
@@ -59,6 +59,8 @@ class Job:
         recipe: how to train.
         fidelity: how long, from which seed.
         name: names this job's dropout stream.
+        folds: each model's own rows, where a stack is trained over several folds: `train` is then
+            all their rows, and every model sees the same batches, in which its own rows count.
         modalities: those that the model reads; modality dropout is among them.
         shifts: how far spectrograms may move: see `train.shift`.
         keep: whether the best epoch's weights are wanted.
@@ -77,12 +79,28 @@ class Job:
     fidelity: Fidelity
     name: str
     held: np.ndarray | None = None
+    folds: Sequence[FoldRows] = ()
     modalities: Sequence[str] = ()
     shifts: Mapping[str, Steps] = field(default_factory=dict)
     keep: bool = False
     deadline: float | None = None
     save: Callable[[Mapping[str, Tensor], dict[str, Any]], None] | None = None
     on_epoch: Callable[[int, float], None] | None = None
+
+
+@dataclass(frozen=True)
+class FoldRows:
+    """The rows of one model of a stack that is trained over several folds at once.
+
+    Attributes:
+        train: that count in its loss.
+        val: that tell which epoch is its best.
+        held: that it is scored on, and sees in no other way.
+    """
+
+    train: np.ndarray
+    val: np.ndarray
+    held: np.ndarray
 
 
 class OutOfTime(Exception):  # noqa: N818
@@ -108,6 +126,17 @@ class Trainer:
         self.lr = job.recipe.lr
         self._least, self._stale = math.inf, 0
         self.stopped = False
+        self._counted = self._counted_rows()
+
+    def _counted_rows(self) -> Tensor | None:
+        """Which of all rows count for each model of a stack over folds, `(K, N)` bool."""
+        folds = self.job.folds
+        if not folds:
+            return None
+        counted = torch.zeros((len(folds), int(self.job.train.max()) + 1), dtype=torch.bool)
+        for k, own in enumerate(folds):
+            counted[k, torch.from_numpy(own.train)] = True
+        return counted
 
     @property
     def steps_per_epoch(self) -> int:
@@ -149,7 +178,10 @@ class Trainer:
                     raise OutOfTime
                 batch = hide(job.source.batch(rows), hidden)
                 batch = batch if moves is None else shifted(batch, job.shifts, moves)
-                losses = learner.losses(batch, job.objective, self.epoch + 1)
+                counted = None
+                if self._counted is not None:
+                    counted = self._counted[:, torch.from_numpy(rows)].to(job.source.device)
+                losses = learner.losses(batch, job.objective, self.epoch + 1, counted)
                 self._set_lr()
                 step(losses.sum(), self.optimizer)
                 total += losses.detach()
@@ -189,6 +221,9 @@ class Trainer:
 
     def _validate(self) -> None:
         job = self.job
+        if job.folds:
+            self._validate_folds()
+            return
         if not len(job.val):
             self._take_last()
             return
@@ -210,6 +245,25 @@ class Trainer:
                 best.unimodal = {n: job.metric(job.targets, p[k]) for n, p in unimodal.items()}
                 best.state = self.learner.state(k) if job.keep else None
         self._watch(float(losses[0]))
+        if job.on_epoch:
+            job.on_epoch(self.epoch, max(best.value for best in self.best))
+
+    def _validate_folds(self) -> None:
+        """Each model on its own rows: some tell its best epoch, others it is scored on."""
+        job = self.job
+        rows = np.unique(np.concatenate([np.concatenate([f.val, f.held]) for f in job.folds]))
+        predictions, _, _ = validate(self.learner, job.source, rows, job.objective)
+        for k, (best, own) in enumerate(zip(self.best, job.folds, strict=True)):
+            said = predictions[k]
+            value = math.nan
+            if best.finite and np.isfinite(said).all():
+                told = said[np.searchsorted(rows, own.val)]
+                value = job.metric(job.targets[own.val], told)
+            best.finite = math.isfinite(value)
+            best.curve.append(value)
+            if value > best.value:
+                best.value, best.epoch = value, self.epoch
+                best.predictions = said[np.searchsorted(rows, own.held)]
         if job.on_epoch:
             job.on_epoch(self.epoch, max(best.value for best in self.best))
 
