@@ -97,7 +97,9 @@ class FinalistRounds:
         self.trials = [*trials, *random]
         self.finalists = self._who(comparators, random)
         self.plan = self._plan(len(self.trials))
-        self.finalists = self.finalists[: self.plan["finalists"]]
+        dropped = self.plan.get("left out", ())
+        kept = [f for f in self.finalists if f.label not in dropped]
+        self.finalists = kept[: self.plan["finalists"]]
 
     @property
     def expected(self) -> int:
@@ -110,7 +112,9 @@ class FinalistRounds:
         deadline = run.clock.deadline(1.0)
         if deadline is not None and run.clock.limit is not None:
             deadline -= max(2.0, 0.01 * run.clock.limit)
-        for repeat in range(self.plan["seeds"]):
+        repeat, took = 0, 0.0
+        while repeat < self.plan["seeds"] or self._another_seed(repeat, took):
+            begun = time.monotonic()
             # The first one alone, so that there is a model to use as soon as can be.
             parts = [self.finalists[:1], self.finalists[1:]] if repeat == 0 else [self.finalists]
             for part in filter(None, parts):
@@ -128,12 +132,30 @@ class FinalistRounds:
                 # What is replayed was published when it was made.
                 if run.trial_runner.fresh > before and any(f.scored for f in self.finalists):
                     yield self.standings()
+            repeat, took = repeat + 1, time.monotonic() - begun
         combined = self.combiner and self.combiner.combine(
             run, self.finalists, self.trials, deadline
         )
         if combined:
             self.finalists.append(combined)
             yield self.standings()
+
+    def _another_seed(self, seeds: int, took: float) -> bool:
+        """Whether the time left allows one more seed than was planned; decided once.
+
+        Args:
+            seeds: that all finalists were trained at.
+            took: seconds of the last one.
+        """
+        run = self.run
+        limited = run.clock.remaining is not None and run.budget.trials is None
+        if run.folds or not limited or seeds >= ENOUGH_SEEDS or run.strategy.refits:
+            return False
+        known = run.ledger.decision(f"finalists: seed {seeds + 1}")
+        if known is None:
+            room = (run.clock.remaining or 0.0) - max(2.0, 0.01 * (run.clock.limit or 0.0))
+            known = run.record_decision(f"finalists: seed {seeds + 1}", took * COST_MARGIN <= room)
+        return bool(known)
 
     def _at(self, finalist: Finalist, seed: int) -> Proposal:
         """A finalist's proposal at a seed; one that the search scored out of fold is that again."""
@@ -191,10 +213,45 @@ class FinalistRounds:
             # A refit takes about as long as a finalist's seed.
             share = 1 / (1 + run.strategy.refits / (count * plan["seeds"]))
             steps = math.ceil(rows / self.finalists[0].proposal.recipe.batch_size)
-            least = max(MIN_EPOCHS, math.ceil(MIN_STEPS / steps))
+            least = max(MIN_EPOCHS, math.ceil(MIN_STEPS / steps), self._probed_epochs(rows))
             room = share * run.clock.remaining
-            plan |= self._timed(room, plan["seeds"], wish.epochs, rows, least)
+            plan |= self._affordable(room, plan["seeds"], wish.epochs, rows, least)
         return dict(run.record_decision("finalists", plan))
+
+    def _probed_epochs(self, rows: int) -> int:
+        """Epochs on all rows that are as much as the longest probe of the strategy's own best."""
+        own = {f.proposal.genotype for f in self.finalists if Role.WINNER in f.roles}
+        probes = [t.proposal.fidelity for t in self.trials if t.proposal.genotype in own]
+        return max((math.ceil(p.epochs * min(p.rows, rows) / rows) for p in probes), default=0)
+
+    def _affordable(
+        self, remaining: float, seeds: int, epochs: int, rows: int, least: int
+    ) -> dict[str, Any]:
+        """What fits, without the dearest comparators where they would leave less than `least`.
+
+        A finalist that is trained less than the probe that chose it says nothing; one comparator
+        fewer is the smaller loss. The strategy's own best stays, and one modality alone.
+        """
+        everyone, dropped = self.finalists, list[str]()
+        try:
+            while True:
+                found = self._timed(remaining, seeds, epochs, rows, least)
+                singles = [f for f in self.finalists if Role.SINGLE in f.roles]
+                spare = [
+                    f
+                    for f in self.finalists
+                    if Role.WINNER not in f.roles
+                    and not (Role.SINGLE in f.roles and len(singles) == 1)
+                    and self._fit_seconds(f) is None
+                ]
+                enough = found["epochs"] >= min(epochs, least) and "rows" not in found
+                if enough or not spare:
+                    return found | ({"left out": dropped} if dropped else {})
+                dearest = max(spare, key=lambda f: self._epoch_seconds(f, rows))
+                dropped.append(dearest.label)
+                self.finalists = [f for f in self.finalists if f is not dearest]
+        finally:
+            self.finalists = everyone
 
     def _timed(
         self, remaining: float, seeds: int, epochs: int, rows: int, least: int = MIN_EPOCHS
