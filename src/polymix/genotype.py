@@ -68,6 +68,10 @@ class Genotype(BaseModel):
         """The architecture as text for people, a drawing where a kind has one."""
         return str(self)
 
+    def parts(self) -> tuple[Genotype, ...]:
+        """The genotypes that it is put together from, each trained by itself; none for most."""
+        return ()
+
     @property
     def digest(self) -> str:
         """Sixteen hex digits that stand for the genotype."""

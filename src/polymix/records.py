@@ -33,16 +33,22 @@ class Fidelity:
         seed: of the rows drawn, their order, dropout and, with the genotype, initial weights.
         sampler: how rows are drawn: `random` (MixMAS, section III), `balanced` (as many of each
             class as there are), `uncertain` (what a quick forest is unsure of, more often).
+        folds: into how many parts training and validation rows are cut, each of them predicted by
+            a model that was trained on the others, so that all of them score; 0 trains once, on
+            training rows, and scores on validation rows.
     """
 
     rows: int
     epochs: int
     seed: int = 0
     sampler: Sampler = "random"
+    folds: int = 0
 
     def __post_init__(self) -> None:
         if self.rows < 1 or self.epochs < 1 or self.seed < 0:
             raise UsageError(f"rows, epochs >= 1 and seed >= 0 must hold, but got {self}")
+        if self.folds < 0 or self.folds == 1:
+            raise UsageError(f"folds must be 0, or 2 at least, but got {self}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,8 @@ class Recipe:
             heads on trained backbones, which their first gradients would spoil.
         refit: training rows are all of the fidelity's and the validation rows too: nothing is
             left to score by, and the last epoch's weights are kept.
+        sealed: of a refit, the sealed rows are trained on, too: what ships is fitted on every row
+            there is, once the choice is made.
         balanced: of a multilabel target, a label's positives count as much as its negatives in
             the loss (MFAS, section 4.2).
         shift: in training, spectrograms are moved at random by up to this share of their time,
@@ -79,6 +87,7 @@ class Recipe:
     frozen: bool = False
     thaw: int = 0
     refit: bool = False
+    sealed: bool = False
     balanced: bool = False
     shift: float = 0.0
 
@@ -89,6 +98,8 @@ class Recipe:
             )
         if self.refit and (self.patience or self.schedule == "plateau"):
             raise UsageError(f"a refit has no validation rows to wait for, but got {self}")
+        if self.sealed and not self.refit:
+            raise UsageError(f"sealed rows are for a refit alone, but got {self}")
         if not 0 <= self.shift < 1 or (self.shift and self.frozen):
             raise UsageError(f"0 <= shift < 1, and 0 where frozen, must hold, but got {self}")
         if self.thaw < 0 or (self.thaw and self.frozen):
@@ -201,8 +212,9 @@ class Trial:
         error: what went wrong, for a failed one.
         traceback: where it went wrong, for one that raised an exception; kept by the ledger, and
             read back with `Ledger.traceback`.
-        predictions: the fused head's outputs on the validation rows at the best epoch, `(N, K)`,
-            probabilities or values; what intervals and ties are computed from.
+        predictions: the fused head's outputs on the rows that score it (validation rows at the
+            best epoch, or all rows out of fold), `(N, K)`, probabilities or values; what intervals
+            and ties are computed from.
     """
 
     proposal: Proposal

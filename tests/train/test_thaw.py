@@ -25,8 +25,8 @@ def test_encoders_rest_and_then_move(evaluator, backbones, monkeypatch):
     moved, modes = [], []
     losses = SingleLearner.losses
 
-    def watching(self, batch, objective, epoch):
-        found = losses(self, batch, objective, epoch)
+    def watching(self, batch, objective, epoch, counted=None):
+        found = losses(self, batch, objective, epoch, counted)
         modes.append((epoch, self.model.encoders.training, self.model.head.training))
         moved.append((epoch, {n: t.detach().clone() for n, t in self.tensors().items()}))
         return found

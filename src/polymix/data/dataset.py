@@ -98,7 +98,7 @@ class Dataset:
             arrays={name: found[name] for name in schema.names},
             present=np.array(found["present"]),
             targets=np.array(found["target"]),
-            split=Split.from_codes(np.array(found["split"])),
+            split=Split.from_codes(np.array(found["split"]), _folds_of(path, rows)),
             fingerprint=about["fingerprint"],
             path=path,
         )
@@ -112,6 +112,7 @@ class Dataset:
         targets: np.ndarray,
         codes: np.ndarray,
         present: np.ndarray | None = None,
+        folds: np.ndarray | None = None,
     ) -> Dataset:
         """A dataset in memory, its statistics fitted on the training rows.
 
@@ -122,6 +123,8 @@ class Dataset:
             targets: see the class.
             codes: split codes, `(N,)`.
             present: `(N, k)` bool; all present where not given.
+            folds: `(N,)` fold of each row, where rows that are not test rows are to be compared
+                out of fold.
 
         Raises:
             DataError: shapes disagree, or rows hold what they cannot; every problem is listed.
@@ -151,7 +154,7 @@ class Dataset:
         problems = problems or row_problems(schema, arrays, mask, targets)
         if problems:
             raise DataError(problems)
-        split = Split.from_codes(codes)
+        split = Split.from_codes(codes, folds)
         schema = with_statistics(schema, arrays, mask, targets, split.train)
         parts = [*(arrays[n] for n in schema.names), mask, targets.astype(dtype), codes]
         return cls(
@@ -181,8 +184,15 @@ class Dataset:
         if rows == len(train):
             return self
         chosen = draw_sample(self.targets, train, rows, seed).rows
+        folds = self.split.folds
+        if folds is not None:
+            folds = folds[np.isin(self.split.development, [*chosen, *self.split.val])]
         schema = with_statistics(self.schema, self.arrays, self.present, self.targets, chosen)
-        return replace(self, split=replace(self.split, train=chosen), schema=schema)
+        return replace(self, split=replace(self.split, train=chosen, folds=folds), schema=schema)
+
+    def without_folds(self) -> Dataset:
+        """The same data, compared on validation rows."""
+        return replace(self, split=replace(self.split, folds=None))
 
     def with_balanced_classes(self) -> Dataset:
         """The same data, every class weighed in the loss by how rare it is in training rows.
@@ -196,11 +206,20 @@ class Dataset:
         return replace(self, schema=self.schema.model_copy(update={"target": weighed}))
 
 
+FOLDS = "folds"
+
+
+def _folds_of(path: Path, rows: int) -> np.ndarray | None:
+    file = path / f"{FOLDS}.npy"
+    return np.array(map_array(file, (rows,), "int64")) if file.is_file() else None
+
+
 class DatasetWriter:
     """Writes a dataset's folder, row by row or chunk by chunk; a failure leaves nothing.
 
     Attributes:
         beside: texts by file name, written into the folder with the rows.
+        folds: the fold of each row, `(N,)`, where they are to be compared out of fold.
 
     >>> with DatasetWriter(path, "digits", schema, rows) as writer:   # doctest: +SKIP
     ...     writer.arrays["image"][:] = images
@@ -233,6 +252,7 @@ class DatasetWriter:
         self.path, self.name, self.schema, self.rows = path, name, schema, rows
         self.settings = dict(settings or {})
         self.beside: dict[str, str] = {}
+        self.folds: np.ndarray | None = None
         path.parent.mkdir(parents=True, exist_ok=True)
         needed = rows * sum(
             math.prod(m.shape) * np.dtype(m.dtype).itemsize for m in schema.modalities
@@ -275,7 +295,7 @@ class DatasetWriter:
             shutil.rmtree(self._draft, ignore_errors=True)
 
     def _finish(self) -> None:
-        split = Split.from_codes(np.asarray(self.codes))
+        split = Split.from_codes(np.asarray(self.codes), self.folds)
         problems = row_problems(self.schema, self.arrays, self.present, self.targets)
         if problems:
             raise DataError(problems)
@@ -290,6 +310,8 @@ class DatasetWriter:
         }
         for part in parts:
             part.flush()  # type: ignore[attr-defined]
+        if self.folds is not None:
+            np.save(self._draft / f"{FOLDS}.npy", self.folds.astype(np.int64))
         for name, text in self.beside.items():
             (self._draft / name).write_text(text, encoding="utf-8")
         (self._draft / "schema.json").write_text(schema.to_json(), encoding="utf-8")

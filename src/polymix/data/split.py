@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -37,19 +37,42 @@ class Split:
     Attributes:
         train: rows that are trained on.
         val: rows that choose.
-        test: rows that nothing but `evaluate` reads.
+        test: rows that nothing but `evaluate` reads, and the last refit, once the choice is made.
+        folds: the fold of each development row, `(M,)` int64 from 0; none where rows are many, or
+            where validation rows were named.
     """
 
     train: np.ndarray
     val: np.ndarray
     test: SealedRows = field(repr=False)
+    folds: np.ndarray | None = field(default=None, repr=False)
 
-    @classmethod
-    def from_codes(cls, codes: np.ndarray) -> Split:
-        """A split from one code a row (`TRAIN`, `VAL`, `TEST`).
+    @property
+    def development(self) -> np.ndarray:
+        """Training and validation rows, `(M,)` int64, sorted: all that are not sealed."""
+        return np.sort(np.concatenate([self.train, self.val]))
+
+    def fold_rows(self, fold: int) -> tuple[np.ndarray, np.ndarray]:
+        """The development rows outside of a fold, and those in it.
 
         Raises:
-            DataError: no training or no validation row, or an unknown code.
+            DataError: the rows were not cut into folds.
+        """
+        if self.folds is None:
+            raise DataError("these rows were not cut into folds")
+        rows, inside = self.development, self.folds == fold
+        return rows[~inside], rows[inside]
+
+    @classmethod
+    def from_codes(cls, codes: np.ndarray, folds: np.ndarray | None = None) -> Split:
+        """A split from one code a row (`TRAIN`, `VAL`, `TEST`).
+
+        Args:
+            codes: of every row, `(N,)`.
+            folds: of every row, `(N,)`; those of test rows are not looked at.
+
+        Raises:
+            DataError: no training or no validation row, an unknown code, or a fold without rows.
         """
         unknown = sorted(set(np.unique(codes).tolist()) - {TRAIN, VAL, TEST})
         if unknown:
@@ -59,14 +82,23 @@ class Split:
             raise DataError(
                 f"a split needs training and validation rows, but got {len(train)} and {len(val)}"
             )
-        return cls(train, val, SealedRows(test))
+        split = cls(train, val, SealedRows(test))
+        if folds is None:
+            return split
+        inside = np.asarray(folds[split.development], np.int64)
+        counts = np.bincount(inside) if len(inside) and inside.min() >= 0 else np.zeros(1)
+        if len(counts) < 2 or not counts.all():
+            raise DataError(f"folds from 0 need rows in each, two at least, but got {counts}")
+        return replace(split, folds=inside)
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hex digits that stand for the training and validation rows."""
+        """Sixteen hex digits that stand for the training and validation rows, and their folds."""
         digest = hashlib.sha256()
         for rows in (self.train, self.val):
             digest.update(np.ascontiguousarray(rows, dtype="<i8").tobytes() + b"|")
+        if self.folds is not None:
+            digest.update(np.ascontiguousarray(self.folds, dtype="<i8").tobytes())
         return digest.hexdigest()[:16]
 
 

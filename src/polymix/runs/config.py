@@ -49,7 +49,10 @@ class RunConfig(BaseModel):
         threads: of each.
         reuse: run folders whose trials may be taken over.
         ledger: a database's URL, in place of the folder's own ledger.
-        ensemble: whether a weighted mean of the finalists is a finalist too.
+        ensemble: whether a weighted mean of what was trained is a finalist too.
+        folds: into how many folds a table's rows are cut; by their number where not given, 0 for
+            validation rows in their place.
+        refit: whether what was chosen out of fold ships fitted on every row, sealed ones too.
         class_weights: whether the loss weighs classes by how rare they are.
     """
 
@@ -69,6 +72,8 @@ class RunConfig(BaseModel):
     reuse: tuple[str, ...] = ()
     ledger: str | None = None
     ensemble: bool = False
+    folds: int | None = Field(default=None, ge=0, le=20)
+    refit: bool = True
     class_weights: Literal["balanced"] | None = None
 
     @classmethod

@@ -13,9 +13,10 @@ import pandas as pd
 import torch
 
 from polymix.data.dataset import Dataset
-from polymix.data.schema import Task
+from polymix.data.schema import Schema, Task
 from polymix.datasets import Progress
 from polymix.errors import DataError, RunFolderError
+from polymix.nn.model import Model
 from polymix.records import Interval, Role, Trial
 from polymix.runs.config import RunConfig
 from polymix.runs.inference import Served, load_model, on_schema, predict_dataset
@@ -89,7 +90,7 @@ def evaluate_run(folder: RunFolder, dataset: Dataset, device: torch.device) -> d
     config = RunConfig.of(folder)
     targets = dataset.targets[rows]
     task = dataset.schema.target.task
-    model, schema = load_model(folder)
+    model, schema = _unsealed_model(folder, config, dataset, device)
     predictions = predict_dataset(model, on_schema(dataset, schema), rows, device)
     asked = metric_for(task, config.metric)
     fitting = [m for m in METRICS.values() if task in m.tasks and m.fits(targets)]
@@ -147,6 +148,37 @@ def _score(metric: Metric, targets: np.ndarray, predictions: np.ndarray) -> Inte
     return Referee(metric, targets).combined([(1.0, Predictions("model", predictions))])
 
 
+def _evaluator(
+    folder: RunFolder, dataset: Dataset, ledger: Ledger, metric: Metric, device: torch.device
+) -> Evaluator:
+    """What builds a run's models again; it writes nothing."""
+    return Evaluator(
+        dataset=dataset, metric=metric, memory=ledger, bank=folder.path / "bank", device=device,
+        checkpoint_after=float("inf"),
+    )  # fmt: skip
+
+
+def _unsealed_model(
+    folder: RunFolder, config: RunConfig, dataset: Dataset, device: torch.device
+) -> tuple[Model, Schema]:
+    """The model that the test rows may be asked of: what ships may have been fitted on them."""
+    assert folder.metrics is not None
+    model, schema = load_model(folder)
+    key = folder.metrics.get("development")
+    if key is None or key == folder.metrics.get("refit"):
+        return model, schema
+    metric = metric_for(dataset.schema.target.task, config.metric)
+    with Ledger.open(config.ledger or folder.ledger_path, read_only=True) as ledger:
+        trial = next((t for t in ledger.trials() if t.key == key), None)
+        if trial is None or trial.weights is None:
+            raise RunFolderError(
+                f"{folder.path}: the ledger has no model that was fitted without the test rows: "
+                "restore it, or run again"
+            )
+        fitted = _evaluator(folder, dataset, ledger, metric, device).trained(trial)
+    return fitted, schema
+
+
 def _finalists(
     folder: RunFolder, config: RunConfig, dataset: Dataset, device: torch.device, referee: Referee
 ) -> dict[str, Any]:
@@ -156,17 +188,13 @@ def _finalists(
     listed = [f for f in folder.metrics["finalists"] if f["rank"] is not None]
     scored: dict[int, Sequence[Predictions]] = {}
     with Ledger.open(config.ledger or folder.ledger_path, read_only=True) as ledger:
-        evaluator = Evaluator(
-            dataset=dataset,
-            metric=referee.metric,
-            memory=ledger,
-            bank=folder.path / "bank",
-            device=device,
-        )
+        evaluator = _evaluator(folder, dataset, ledger, referee.metric, device)
         known = {t.key: t for t in ledger.trials()}
         for finalist in listed:
             trials = [known[t["key"]] for t in finalist["trials"] if t["key"] in known]
             kept = [t for t in trials if t.weights is not None][: max(1, finalist["seeds"])]
+            if folder.metrics.get("folds") and finalist["rank"] == folder.metrics["chosen"]["rank"]:
+                kept = [known[key] for key in [folder.metrics.get("development")] if key in known]
             whole = [ledger.get(t.key, t.proposal) or t for t in kept]
             scored[finalist["rank"]] = [_predicted(t, evaluator, dataset, rows) for t in whole]
     board = [
@@ -198,7 +226,9 @@ def _finalists(
 def _predicted(
     trial: Trial, evaluator: Evaluator, dataset: Dataset, rows: np.ndarray
 ) -> Predictions:
-    model, target = evaluator.trained(trial), served_schema(evaluator, trial).target
+    model, target = evaluator.trained(trial), dataset.schema.target
+    if trial.predictions is not None:  # what is fitted without scored rows has no decision
+        target = served_schema(evaluator, trial).target
     schema = dataset.schema.model_copy(update={"target": target})
     found = predict_dataset(model, replace(dataset, schema=schema), rows, evaluator.device)
     return Predictions(trial.key, for_metric(evaluator.metric, target, found))

@@ -28,6 +28,8 @@ def metrics_json(outcome: Outcome, metric: str) -> dict[str, Any]:
         "metric": metric,
         "chosen": None if chosen is None else {"key": chosen.key, "rank": standings.chosen_rank},
         "refit": None if outcome.refitted is None else outcome.refitted.key,
+        "development": None if outcome.development is None else outcome.development.key,
+        "folds": 0 if chosen is None else chosen.proposal.fidelity.folds,
         "seeds": standings.seeds,
         "ranked": standings.ranked,
         "fusion_gain": _interval(standings.gain),

@@ -138,6 +138,7 @@ class Session:
                     compare=config.compare,
                     comparators=STANDARD,
                     combiner=GreedyEnsemble() if config.ensemble else None,
+                    refit=config.refit and config.source.table is not None,
                     callbacks=self.callbacks,
                     publish=lambda outcome: self._publish(outcome, evaluator),
                 )
@@ -166,26 +167,35 @@ class Session:
     def _publish(self, outcome: Outcome, evaluator: Evaluator) -> None:
         """Write the best model so far, if it is another than the one that is there."""
         chosen = outcome.standings.chosen
-        if chosen is None or chosen.weights is None:
+        shipped = outcome.refitted or chosen
+        if chosen is None or shipped is None or shipped.weights is None:
             return
         metrics = metrics_json(outcome, self.config.metric)
         schema = served_schema(evaluator, chosen)
         metrics["schema"] = schema.model_dump(mode="json")
         metrics["calibration"] = calibration(
-            schema.target.decision, evaluator.val_targets, validation_predictions(chosen)
+            schema.target.decision,
+            _scored_targets(evaluator, chosen),
+            validation_predictions(chosen),
         )
         metrics["decisions"] = _decisions(outcome, evaluator)
-        model = evaluator.trained(outcome.refitted or chosen)
+        model = evaluator.trained(shipped)
         weights = {name: t.detach().cpu() for name, t in model.state_dict().items()}
-        self.folder.finish_model(chosen.proposal.genotype.to_json(), weights, metrics)
+        self.folder.finish_model(shipped.proposal.genotype.to_json(), weights, metrics)
 
 
 def served_schema(evaluator: Evaluator, trial: Trial) -> Schema:
     """The schema that a trial's model was built on, with what was decided for that model."""
     schema = evaluator.schema_for(trial.proposal.recipe)
-    decision = fit_decision(schema.target, evaluator.val_targets, validation_predictions(trial))
+    targets = _scored_targets(evaluator, trial)
+    decision = fit_decision(schema.target, targets, validation_predictions(trial))
     target = schema.target.model_copy(update={"decision": decision})
     return schema.model_copy(update={"target": target})
+
+
+def _scored_targets(evaluator: Evaluator, trial: Trial) -> np.ndarray:
+    """Targets of the rows that scored a trial."""
+    return evaluator.scored_targets(trial.proposal.fidelity.folds)
 
 
 def _decisions(outcome: Outcome, evaluator: Evaluator) -> dict[str, Any]:
@@ -198,7 +208,7 @@ def _decisions(outcome: Outcome, evaluator: Evaluator) -> dict[str, Any]:
         for row in outcome.standings.rows
         if Role.SINGLE in row.finalist.roles
         for trial in row.finalist.trials
-        if trial.weights is not None and trial.predictions is not None
+        if trial.predictions is not None
         if (decision := served_schema(evaluator, trial).target.decision) is not None
     }
 

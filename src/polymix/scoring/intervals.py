@@ -44,10 +44,12 @@ class Referee:
     Args:
         metric: what is scored.
         targets: of the rows, `(N,)` or `(N, L)`.
+        folded: whether predictions are out of fold: several trainings stand behind each, so that
+            the noise of training is in the rows' already.
     """
 
-    def __init__(self, metric: Metric, targets: np.ndarray) -> None:
-        self.metric, self.targets = metric, targets
+    def __init__(self, metric: Metric, targets: np.ndarray, *, folded: bool = False) -> None:
+        self.metric, self.targets, self.folded = metric, targets, folded
         self._values: dict[str, float] = {}
         self._rows: dict[str, np.ndarray] = {}
 
@@ -94,7 +96,8 @@ class Referee:
         """The interval of a mean, or of the difference of two, from seeds' scores and rows."""
         noise = self._noise(rows)
         mean = float(np.mean(sides[0])) - (float(np.mean(sides[1])) if len(sides) > 1 else 0.0)
-        half = np.hypot(noise, spread(sides) if len(sides[0]) > 1 else noise)
+        alone = 0.0 if self.folded else noise
+        half = np.hypot(noise, spread(sides) if len(sides[0]) > 1 else alone)
         return Interval(mean, mean - float(half), mean + float(half))
 
     def _noise(self, rows: np.ndarray) -> float:

@@ -24,14 +24,12 @@ from polymix.search.callbacks import Callback
 from polymix.search.finalists import COST_MARGIN, Combiner, Comparator, FinalistRounds
 from polymix.search.protocol import AskTell, OneShot, SearchTask, Strategy
 from polymix.search.run import Run
-from polymix.search.standings import Standings
+from polymix.search.shipping import Shipping
+from polymix.search.standings import Finalist, Standings, stand
 from polymix.search.trial_runner import Runner
 from polymix.store.ledger import Ledger
 from polymix.train.evaluate import Evaluator
 from polymix.train.supernet import RowLoader, SupernetTrainer
-
-SEARCH_SHARE = 0.5
-"""Of the budget; the rest is the finalists'."""
 
 SUPERNET_SHARE = 0.25
 """Of a search, what its supernet has at least, however long backbones took before it."""
@@ -51,7 +49,10 @@ class Outcome:
         trials: the strategy's own, in the order asked.
         random: random search's.
         notes: what a person should know before trusting it.
-        refitted: the chosen one, trained on validation rows too; compared with nothing.
+        refitted: the chosen one, trained on more rows than it was chosen by; compared with
+            nothing.
+        development: the chosen one, fitted on all rows but the sealed ones, where the choice was
+            made out of fold: what `evaluate` scores.
     """
 
     standings: Standings
@@ -59,6 +60,7 @@ class Outcome:
     random: tuple[Trial, ...]
     notes: tuple[str, ...]
     refitted: Trial | None = None
+    development: Trial | None = None
 
 
 @dataclass
@@ -76,6 +78,7 @@ class Driver:
         comparators: who else stands among the finalists.
         combiner: makes one more finalist of those that are trained; none for none.
         callbacks: watch.
+        refit: whether what was chosen ships fitted on every row, sealed ones too.
         publish: called with the outcome so far whenever there is a model that can be used.
     """
 
@@ -89,6 +92,7 @@ class Driver:
     comparators: Sequence[Comparator] = ()
     combiner: Combiner | None = None
     callbacks: Sequence[Callback] = ()
+    refit: bool = False
     publish: Callable[[Outcome], None] = lambda _: None
 
     def run(self) -> Outcome:
@@ -118,6 +122,7 @@ class Driver:
             self.evaluator, self.runner, self.ledger, self.strategy, self.budget, self.seed,
             self.callbacks, timed=timed,
         )  # fmt: skip
+        self._first: Trial | None = None
         self.strategy.setup(self._task())
         for reason in self.strategy.reasons():
             self.state.note(reason)
@@ -125,19 +130,25 @@ class Driver:
     # What the strategy is told.
 
     def _task(self) -> SearchTask:
-        own = 1.0 - RANDOM_SHARE[self.compare]
         limit = self.state.clock.limit
         return SearchTask(
             schema=self.evaluator.dataset.schema,
             rows=len(self.evaluator.dataset.split.train),
+            folds=self.state.folds,
+            targets=self.evaluator.dataset.targets[self.evaluator.dataset.split.train],
             seed=self.seed,
             metric=self.evaluator.metric.name,
-            seconds=None if limit is None else limit * SEARCH_SHARE * own * self.runner.jobs,
+            seconds=None if limit is None else limit * self._own_share * self.runner.jobs,
             trials=self._own_trials(),
             cost=self.evaluator.cost,
-            difference=self.state.referee.difference,
+            difference=self.state.difference,
             predict=self.state.predict,
         )
+
+    @property
+    def _own_share(self) -> float:
+        """Of the limit, what the strategy's own search may take."""
+        return self.strategy.search_share * (1.0 - RANDOM_SHARE[self.compare])
 
     def _own_trials(self) -> int | None:
         """The strategy's share of `--trials`.
@@ -158,10 +169,10 @@ class Driver:
     # The search.
 
     def _ask_tell(self) -> list[Trial]:
-        strategy, own = self.strategy, 1.0 - RANDOM_SHARE[self.compare]
+        strategy = self.strategy
         assert isinstance(strategy, AskTell)
         self.state.phase("search", self._own_trials())
-        deadline = self.state.clock.deadline(SEARCH_SHARE * own)
+        deadline = self.state.clock.deadline(self._own_share)
         left = self._own_trials()
         trials: list[Trial] = []
         asked = 0
@@ -183,6 +194,7 @@ class Driver:
             ]
             strategy.tell([*told, *cut])
             trials += told
+            self._publish_first(told)
             asked += 1
             if left is not None:
                 left -= len(within)
@@ -226,7 +238,7 @@ class Driver:
                 begun = time.monotonic()
                 strategy.epoch(trainer, train, val)
                 taken = time.monotonic() - begun
-                own = SEARCH_SHARE * (1.0 - RANDOM_SHARE[self.compare]) * self.state.clock.limit
+                own = self._own_share * self.state.clock.limit
                 room = max(own - self.state.clock.used, SUPERNET_SHARE * own)
                 wanted = max(1, min(wanted, int(room / max(taken, 1e-9))))
             horizon = self.state.record_decision("search: horizon", wanted)
@@ -276,7 +288,7 @@ class Driver:
             return []
         rng = seeds.stream(self.seed, "random search")
         share = RANDOM_SHARE[self.compare]
-        deadline = self.state.clock.deadline(SEARCH_SHARE)
+        deadline = self.state.clock.deadline(self.strategy.search_share)
         room = spent_by_strategy * share / (1.0 - share)
         self.state.phase("random search", None)
         found: list[Trial] = []
@@ -315,6 +327,22 @@ class Driver:
     def _random_trials(self) -> int:
         return self._search_trials() - (self._own_trials() or 0)
 
+    def _publish_first(self, told: Sequence[Trial]) -> None:
+        """Fit the first model that was scored out of fold: there is something to use from then on.
+
+        Args:
+            told: of the last cohort.
+        """
+        scored = [t for t in told if t.usable and t.proposal.fidelity.folds]
+        if not scored or self._first is not None:
+            return
+        best = max(scored, key=lambda t: t.value)
+        self._first = Shipping(self.state, scored).fit(best, sealed=False)
+        finalist = Finalist(best.proposal, (Role.WINNER,), self.strategy.name, [best])
+        standings = stand([finalist], self.state.referee(self.state.folds))
+        notes = tuple(self.state.notes)
+        self.publish(Outcome(standings, (best,), (), notes, self._first, self._first))
+
     def _finals(self, trials: Sequence[Trial], random: Sequence[Trial]) -> Outcome:
         finals = FinalistRounds(self.state, self.comparators, self.combiner, trials, random)
 
@@ -330,6 +358,9 @@ class Driver:
             raise SearchError(["no finalist could be trained", *said[:3]])
         if not standings.ranked:
             self.state.note(f"not enough seeds to rank: {standings.seeds}, where 3 are needed")
+        if standings.chosen.proposal.fidelity.folds or self.refit:
+            scored = [*finals.trials, *(t for f in finals.finalists for t in f.trials)]
+            return self._shipped(outcome(standings), scored)
         finished = outcome(standings)
         # Trees and ensembles were fitted with the help of validation rows: they stay as they are.
         row = next(row for row in standings.rows if row.rank == standings.chosen_rank)
@@ -338,6 +369,35 @@ class Driver:
             return finished
         used = len(finals.trials) + sum(len(f.trials) for f in finals.finalists)
         return replace(finished, refitted=self._refit(standings.chosen, used))
+
+    def _shipped(self, outcome: Outcome, scored: Sequence[Trial]) -> Outcome:
+        """Fit what was chosen: out of fold, on the development rows; then on every row there is.
+
+        Args:
+            outcome: of the finalists.
+            scored: every trial.
+        """
+        chosen = outcome.standings.chosen
+        assert chosen is not None
+        shipping = Shipping(self.state, scored)
+        self.state.phase("refit", None)
+        folded = chosen.proposal.fidelity.folds > 0
+        development = shipping.fit(chosen, sealed=False) if folded else None
+        if folded and development is None:
+            self.state.note(
+                "no time was left to fit what was chosen: what ships is the first model"
+            )
+            return replace(outcome, refitted=self._first, development=self._first)
+        fitted = replace(outcome, refitted=development, development=development)
+        left_out = len(self.evaluator.dataset.split.test) or not folded
+        if not self.refit or not left_out:
+            return fitted
+        self.publish(fitted)
+        whole = shipping.fit(chosen, sealed=True) if shipping.in_time(chosen) else None
+        if whole is None:
+            self.state.note("no time was left to fit the sealed rows, too")
+            return fitted
+        return replace(fitted, refitted=whole, notes=tuple(self.state.notes))
 
     def _refit(self, chosen: Trial, used: int) -> Trial | None:
         """Train the chosen one again, as it was, on training and validation rows.

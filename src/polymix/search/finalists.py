@@ -58,9 +58,20 @@ class Combiner(Protocol):
     """Makes one more finalist of those that are trained."""
 
     def combine(
-        self, run: Run, finalists: Sequence[Finalist], deadline: float | None
+        self,
+        run: Run,
+        finalists: Sequence[Finalist],
+        trials: Sequence[Trial],
+        deadline: float | None,
     ) -> Finalist | None:
-        """The finalist, trained; none where there is nothing to combine, or no time left."""
+        """The finalist, trained; none where there is nothing to combine, or no time left.
+
+        Args:
+            run: whose budget it spends.
+            finalists: trained.
+            trials: all others that were scored on the same rows.
+            deadline: on `time.monotonic`'s clock; none for no limit.
+        """
 
 
 class FinalistRounds:
@@ -86,7 +97,9 @@ class FinalistRounds:
         self.trials = [*trials, *random]
         self.finalists = self._who(comparators, random)
         self.plan = self._plan(len(self.trials))
-        self.finalists = self.finalists[: self.plan["finalists"]]
+        dropped = self.plan.get("left out", ())
+        kept = [f for f in self.finalists if f.label not in dropped]
+        self.finalists = kept[: self.plan["finalists"]]
 
     @property
     def expected(self) -> int:
@@ -99,7 +112,9 @@ class FinalistRounds:
         deadline = run.clock.deadline(1.0)
         if deadline is not None and run.clock.limit is not None:
             deadline -= max(2.0, 0.01 * run.clock.limit)
-        for repeat in range(self.plan["seeds"]):
+        repeat, took = 0, 0.0
+        while repeat < self.plan["seeds"] or self._another_seed(repeat, took):
+            begun = time.monotonic()
             # The first one alone, so that there is a model to use as soon as can be.
             parts = [self.finalists[:1], self.finalists[1:]] if repeat == 0 else [self.finalists]
             for part in filter(None, parts):
@@ -117,20 +132,45 @@ class FinalistRounds:
                 # What is replayed was published when it was made.
                 if run.trial_runner.fresh > before and any(f.scored for f in self.finalists):
                     yield self.standings()
-        combined = self.combiner and self.combiner.combine(run, self.finalists, deadline)
+            repeat, took = repeat + 1, time.monotonic() - begun
+        combined = self.combiner and self.combiner.combine(
+            run, self.finalists, self.trials, deadline
+        )
         if combined:
             self.finalists.append(combined)
             yield self.standings()
 
+    def _another_seed(self, seeds: int, took: float) -> bool:
+        """Whether the time left allows one more seed than was planned; decided once.
+
+        Args:
+            seeds: that all finalists were trained at.
+            took: seconds of the last one.
+        """
+        run = self.run
+        limited = run.clock.remaining is not None and run.budget.trials is None
+        if run.folds or not limited or seeds >= ENOUGH_SEEDS or run.strategy.refits:
+            return False
+        known = run.ledger.decision(f"finalists: seed {seeds + 1}")
+        if known is None:
+            room = (run.clock.remaining or 0.0) - max(2.0, 0.01 * (run.clock.limit or 0.0))
+            known = run.record_decision(f"finalists: seed {seeds + 1}", took * COST_MARGIN <= room)
+        return bool(known)
+
     def _at(self, finalist: Finalist, seed: int) -> Proposal:
+        """A finalist's proposal at a seed; one that the search scored out of fold is that again."""
+        stage = finalist.label
+        if finalist.proposal.fidelity.folds:
+            return replace(finalist.proposal, stage=stage, share=float("inf"))
         epochs = self.plan["epochs"] if self._fit_seconds(finalist) is None else 1
-        fidelity = Fidelity(self.plan["rows"], epochs, seed)
-        proposal = finalist.proposal.at(fidelity, keep=True)
-        return replace(proposal, stage=finalist.label, share=float("inf"))
+        fidelity = Fidelity(self.plan["rows"], epochs, seed, folds=self.run.folds)
+        # Folds leave no weights: what ships is fitted on more rows than any of them had.
+        proposal = finalist.proposal.at(fidelity, keep=not self.run.folds)
+        return replace(proposal, stage=stage, share=float("inf"))
 
     def standings(self) -> Standings:
         """As they are now."""
-        return stand(self.finalists, self.run.referee)
+        return stand(self.finalists, self.run.referee(self.run.folds))
 
     # Who.
 
@@ -157,20 +197,61 @@ class FinalistRounds:
         wish = self.finalists[0].proposal.fidelity
         rows = len(run.evaluator.dataset.split.train)
         count = len(self.finalists)
-        plan = {"seeds": ENOUGH_SEEDS, "epochs": wish.epochs, "rows": rows, "finalists": count}
+        # Folds repeat the training of each: one seed of all of them says as much as three.
+        plan = {
+            "seeds": 1 if run.folds else ENOUGH_SEEDS,
+            "epochs": wish.epochs,
+            "rows": rows,
+            "finalists": count,
+        }
         if run.budget.trials is not None:
             # One is kept for the refit, if there are two.
             left = max(1, run.budget.trials - used - run.strategy.refits)
-            plan["seeds"] = max(1, min(ENOUGH_SEEDS, left // count))
+            plan["seeds"] = max(1, min(plan["seeds"], left // count))
             plan["finalists"] = min(count, left)
         if run.clock.remaining is not None:
             # A refit takes about as long as a finalist's seed.
             share = 1 / (1 + run.strategy.refits / (count * plan["seeds"]))
             steps = math.ceil(rows / self.finalists[0].proposal.recipe.batch_size)
-            least = max(MIN_EPOCHS, math.ceil(MIN_STEPS / steps))
+            least = max(MIN_EPOCHS, math.ceil(MIN_STEPS / steps), self._probed_epochs(rows))
             room = share * run.clock.remaining
-            plan |= self._timed(room, plan["seeds"], wish.epochs, rows, least)
+            plan |= self._affordable(room, plan["seeds"], wish.epochs, rows, least)
         return dict(run.record_decision("finalists", plan))
+
+    def _probed_epochs(self, rows: int) -> int:
+        """Epochs on all rows that are as much as the longest probe of the strategy's own best."""
+        own = {f.proposal.genotype for f in self.finalists if Role.WINNER in f.roles}
+        probes = [t.proposal.fidelity for t in self.trials if t.proposal.genotype in own]
+        return max((math.ceil(p.epochs * min(p.rows, rows) / rows) for p in probes), default=0)
+
+    def _affordable(
+        self, remaining: float, seeds: int, epochs: int, rows: int, least: int
+    ) -> dict[str, Any]:
+        """What fits, without the dearest comparators where they would leave less than `least`.
+
+        A finalist that is trained less than the probe that chose it says nothing; one comparator
+        fewer is the smaller loss. The strategy's own best stays, and one modality alone.
+        """
+        everyone, dropped = self.finalists, list[str]()
+        try:
+            while True:
+                found = self._timed(remaining, seeds, epochs, rows, least)
+                singles = [f for f in self.finalists if Role.SINGLE in f.roles]
+                spare = [
+                    f
+                    for f in self.finalists
+                    if Role.WINNER not in f.roles
+                    and not (Role.SINGLE in f.roles and len(singles) == 1)
+                    and self._fit_seconds(f) is None
+                ]
+                enough = found["epochs"] >= min(epochs, least) and "rows" not in found
+                if enough or not spare:
+                    return found | ({"left out": dropped} if dropped else {})
+                dearest = max(spare, key=lambda f: self._epoch_seconds(f, rows))
+                dropped.append(dearest.label)
+                self.finalists = [f for f in self.finalists if f is not dearest]
+        finally:
+            self.finalists = everyone
 
     def _timed(
         self, remaining: float, seeds: int, epochs: int, rows: int, least: int = MIN_EPOCHS
@@ -194,14 +275,23 @@ class FinalistRounds:
         return {"seeds": 1, "epochs": 1, "rows": max(1, int(rows * share))}
 
     def _fit_seconds(self, finalist: Finalist) -> float | None:
-        """Seconds of a fit that is no epochs; none for what is trained by epochs."""
+        """Seconds of fits that are no epochs; none for what is trained by epochs."""
+        if self._known(finalist):
+            return 0.0
         rows = len(self.run.evaluator.dataset.split.train)
-        return self.run.evaluator.costs.fitting(finalist.proposal.genotype, rows)
+        found = self.run.evaluator.costs.fitting(finalist.proposal.genotype, rows)
+        return None if found is None else found * max(1, self.run.folds)
+
+    def _known(self, finalist: Finalist) -> bool:
+        """Whether the search scored it out of fold."""
+        asked = finalist.proposal
+        return bool(asked.fidelity.folds) and any(t.proposal == asked for t in self.trials)
 
     def _epoch_seconds(self, finalist: Finalist, rows: int) -> float:
         """Seconds of an epoch, predicted, and corrected by how probes of the same blocks did."""
         proposal = finalist.proposal.at(Fidelity(rows, 1, 0))
-        return self.run.predict(proposal) * self._factor(proposal.genotype)
+        once = self.run.predict(proposal) * self._factor(proposal.genotype)
+        return once * max(1, self.run.folds)
 
     def _steps(self, proposal: Proposal) -> int:
         fidelity, there = proposal.fidelity, len(self.run.evaluator.dataset.split.train)

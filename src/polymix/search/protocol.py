@@ -11,7 +11,7 @@ full. A strategy never opens a file, picks a device, prints, or sees test data.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -40,6 +40,9 @@ class SearchTask:
         difference: the 95% interval of the difference between the mean scores of two sets of
             trials, paired by validation row.
         predict: seconds that a proposal is expected to take; 0 without a time limit.
+        folds: into how many folds the development rows are cut, for those trials that are to be
+            scored on all of them; 0 where they are not.
+        targets: of the development rows that a strategy may look at: training rows.
     """
 
     schema: Schema
@@ -51,6 +54,8 @@ class SearchTask:
     cost: Callable[[Genotype, Recipe], Cost]
     difference: Callable[[Sequence[Trial], Sequence[Trial]], Interval]
     predict: Callable[[Proposal], float]
+    folds: int = 0
+    targets: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 class Strategy(BaseModel):
@@ -65,6 +70,11 @@ class Strategy(BaseModel):
 
     name: ClassVar[str]
     summary: ClassVar[str]
+
+    @property
+    def search_share(self) -> float:
+        """Of the budget, what the search may take; the rest is for training what it found."""
+        return 0.5
 
     @property
     def refits(self) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from polymix.errors import CostError
-from polymix.records import Budget, Proposal
+from polymix.records import Budget, Interval, Proposal, Trial
 from polymix.scoring.intervals import Referee
 from polymix.search.callbacks import Callback
 from polymix.search.clock import Clock
@@ -33,7 +33,6 @@ class Run:
 
     Attributes:
         clock: of the budget; it starts now.
-        referee: says how far scores on the validation rows can be trusted.
         rate: how fast this machine trains; none where no clock matters.
         trial_runner: cohorts in, trials out.
         notes: what a person should know before trusting the run, in the order noted.
@@ -56,12 +55,29 @@ class Run:
         self.callbacks = callbacks
         self.notes: list[str] = []
         self.clock = Clock(ledger, budget.seconds)
-        self.referee = Referee(evaluator.metric, evaluator.val_targets)
+        self._referees: dict[int, Referee] = {}
         self.rate = self._measured_rate(timed)
         self.trial_runner = TrialRunner(
             evaluator, runner, ledger, self.clock, callbacks, self.predict
         )
         evaluator.on_features = self._on_features
+
+    @property
+    def folds(self) -> int:
+        """Into how many folds the development rows are cut; 0 where they are not."""
+        cut = self.evaluator.dataset.split.folds
+        return 0 if cut is None else int(cut.max()) + 1
+
+    def referee(self, folds: int) -> Referee:
+        """Says how far scores can be trusted: on validation rows, or on all rows out of fold."""
+        if folds not in self._referees:
+            targets = self.evaluator.scored_targets(folds)
+            self._referees[folds] = Referee(self.evaluator.metric, targets, folded=folds > 0)
+        return self._referees[folds]
+
+    def difference(self, ours: Sequence[Trial], theirs: Sequence[Trial]) -> Interval:
+        """The mean difference of two sets of trials that were scored on the same rows."""
+        return self.referee(ours[0].proposal.fidelity.folds).difference(ours, theirs)
 
     def _measured_rate(self, timed: bool) -> Rate | None:
         """Measured once a run, where the clock matters, and written down."""

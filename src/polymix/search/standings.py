@@ -78,8 +78,9 @@ class Standings:
 
     @property
     def ranked(self) -> bool:
-        """Whether there are seeds enough to rank."""
-        return self.seeds >= ENOUGH_SEEDS
+        """Whether there are seeds enough to rank, or folds in their place."""
+        folded = self.chosen is not None and self.chosen.proposal.fidelity.folds > 0
+        return folded or self.seeds >= ENOUGH_SEEDS
 
     def of(self, role: Role) -> Standing | None:
         """The best finalist with a role."""
@@ -92,8 +93,9 @@ def stand(finalists: Sequence[Finalist], referee: Referee) -> Standings:
     A finalist counts with every seed it finished, once all have finished one; two are compared on
     the seeds that both have. Of those within a standard error of the best, the one with the fewest
     FLOPs is chosen (the one-standard-error rule: Breiman et al. 1984, section 3.4.3), and of its
-    seeds the best. Ties are by the 95% interval: they say what is not known to differ, which with
-    few validation rows is nearly everything, and is no reason to take a worse one.
+    seeds the best; an ensemble that is the best ships, whatever it costs: it was asked for. Ties
+    are by the 95% interval: they say what is not known to differ, which with few validation rows
+    is nearly everything, and is no reason to take a worse one.
     """
     runs = {id(f): _compared(f, finalists) for f in finalists}
     scored = [f for f in finalists if runs[id(f)]]
@@ -122,6 +124,8 @@ def stand(finalists: Sequence[Finalist], referee: Referee) -> Standings:
         r for r, one in zip(rows, scored, strict=False)
         if r.rank == 1 or referee.difference(best, runs[id(one)]).near()
     ]  # fmt: skip
+    if Role.ENSEMBLE in scored[0].roles:
+        contenders = contenders[:1]
     chosen = min(contenders, key=lambda r: (r.cost.flops, r.rank))
     trial = max(runs[id(chosen.finalist)], key=lambda t: t.value)
     seeds = min(len(runs[id(f)]) for f in scored)

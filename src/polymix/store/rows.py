@@ -75,7 +75,7 @@ def to_row(trial: Trial, role: Role, predictions: str | None) -> dict[str, Any]:
         "epochs": int(proposal.fidelity.epochs),
         "seed": int(proposal.fidelity.seed),
         "sampler": proposal.fidelity.sampler,
-        "recipe": json.dumps(asdict(proposal.recipe), sort_keys=True),
+        "recipe": json.dumps(_how(proposal), sort_keys=True),
         "init": json.dumps(list(proposal.init)),
         "keep": bool(proposal.keep),
         "status": trial.status.value,
@@ -154,11 +154,19 @@ def to_ledger_row(row: RowMapping) -> LedgerRow:
     return LedgerRow(row["id"], row["key"], role, row["origin"], row["created_at"], trial)
 
 
+def _how(proposal: Proposal) -> dict[str, Any]:
+    """The recipe, and the folds beside it: ledgers had no column for those when they came."""
+    folds = {"folds": proposal.fidelity.folds} if proposal.fidelity.folds else {}
+    return asdict(proposal.recipe) | folds
+
+
 def _proposal(row: RowMapping) -> Proposal:
+    recipe = json.loads(row["recipe"])
+    folds = int(recipe.pop("folds", 0))
     return Proposal(
         genotype=parse_genotype(row["genotype"]),
-        fidelity=Fidelity(row["rows"], row["epochs"], row["seed"], row["sampler"]),
-        recipe=Recipe(**json.loads(row["recipe"])),
+        fidelity=Fidelity(row["rows"], row["epochs"], row["seed"], row["sampler"], folds),
+        recipe=Recipe(**recipe),
         init=tuple(str(name) for name in json.loads(row["init"])),
         keep=bool(row["keep"]),
         stage=row["stage"],

@@ -6,6 +6,7 @@ on the proposal and the data alone: never on what it evaluated before, or beside
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ from polymix.data.batch import RowSource, Source
 from polymix.data.dataset import Dataset
 from polymix.data.sample import Sample, draw_balanced, draw_sample, draw_weighted
 from polymix.data.schema import Schema, Task
+from polymix.data.split import TRAIN, VAL, stratified_codes
 from polymix.errors import CostError, GenotypeError, PolymixError, SearchError
 from polymix.genotype import Genotype
 from polymix.nn.build import build_seeded, frozen_blocks, stack_key
@@ -33,7 +35,7 @@ from polymix.train.costs import Costs, schema_for
 from polymix.train.feature_bank import BankSource, FeatureBank, FeatureProgress
 from polymix.train.groups import Group, Grouping, Memory
 from polymix.train.learner import Learner, SingleLearner, StackLearner
-from polymix.train.loop import Job, Trainer
+from polymix.train.loop import FoldRows, Job, Trainer
 from polymix.train.moments import moments_of
 from polymix.train.objective import Objective
 from polymix.train.shift import shifts_of
@@ -55,6 +57,7 @@ class Evaluator:
         memory: kept weights and checkpoints.
         bank: where the feature bank's files go.
         device: where models run.
+        stack_limit: models that are trained in one computation over folds, at most.
         checkpoint_after: seconds after which an unfinished trial is kept at each epoch's end.
         on_features: called while the bank computes features: the modality, rows done, rows.
         raise_errors: raise what a candidate raises, in place of writing a failed trial down.
@@ -67,6 +70,7 @@ class Evaluator:
     bank: Path
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     checkpoint_after: float = 60.0
+    stack_limit: int = 64
     on_features: FeatureProgress | None = None
     raise_errors: bool = False
 
@@ -80,6 +84,15 @@ class Evaluator:
     def val_targets(self) -> np.ndarray:
         """Targets of the validation rows."""
         return np.asarray(self.dataset.targets[self.dataset.split.val])
+
+    def scored_rows(self, folds: int) -> np.ndarray:
+        """The rows that score a trial: validation rows, or all development rows out of fold."""
+        split = self.dataset.split
+        return split.development if folds else split.val
+
+    def scored_targets(self, folds: int) -> np.ndarray:
+        """Targets of `scored_rows`."""
+        return np.asarray(self.dataset.targets[self.scored_rows(folds)])
 
     def key(self, proposal: Proposal) -> str:
         """See `Grouping.key`."""
@@ -184,12 +197,49 @@ class Evaluator:
         start: float,
         cpu: float,
     ) -> list[Done]:
+        meter = _Meter(start, cpu)
+        first = group.proposals[0]
+        if first.fidelity.folds:
+            return self._cross_validate(group, deadline, on_epoch, meter)
+        split, rows = self.dataset.split, self.sample(first.fidelity).rows
+        val, targets = split.val, self.val_targets
+        if first.recipe.refit:
+            parts = [rows, val, *([split.test.open()] if first.recipe.sealed else [])]
+            rows, val, targets = np.concatenate(parts), val[:0], targets[:0]
+        models, source = self._prepared(group)
+
+        def save(tensors: Mapping[str, Tensor], meta: dict[str, Any]) -> None:
+            if meter.wall > self.checkpoint_after:
+                self.memory.save_checkpoint(group.name, tensors, {**meta, **meter.spent()})
+
+        job = self._job(first, source, models[0], rows, val, targets, deadline)
+        job = replace(job, keep=any(p.keep for p in group.proposals), save=save, on_epoch=on_epoch)
+        trainer = Trainer(self._learner(models, first), job)
+        kept = self.memory.load_checkpoint(group.name)
+        if kept is not None:
+            tensors, meta = kept
+            meter.resume(meta.pop("cpu"), meta.pop("wall"))
+            trainer.restore(tensors, meta)
+        trainer.run()
+        self.costs.passed |= frozen_blocks(first.genotype)
+        done: list[Done] = []
+        for k, (proposal, key) in enumerate(zip(group.proposals, group.keys, strict=True)):
+            cost = self._cost(proposal, trainer.steps, meter, len(models))
+            trial = _trial(proposal, key, cost, trainer, k)
+            state = trainer.best[k].state if proposal.keep else None
+            if trial.status is Status.FAILED:
+                state = None
+            if state is not None:
+                state = with_absent_tokens(models[k], state, source, rows, first.recipe.frozen)
+            done.append((trial, state))
+        return done
+
+    def _prepared(self, group: Group) -> tuple[list[Model], Source]:
+        """The models of a group before training, and the source of what they read."""
         first = group.proposals[0]
         models = [self.model(p) for p in group.proposals]
-        costs = [self.cost(p.genotype, p.recipe) for p in group.proposals]
-        frozen = first.recipe.frozen
         source: Source
-        if frozen:
+        if first.recipe.frozen:
             banked = self.banked(models[0])
             source, known = banked, banked.moments
         else:
@@ -198,75 +248,211 @@ class Evaluator:
         for model in models:
             if known is not None:
                 model.calibrate(known)
-            if frozen:
+            if first.recipe.frozen:
                 model.encoders = torch.nn.ModuleDict()
-        # One that could be stacked is a stack of one: what it learns is the same in any company.
-        stacked = frozen and stack_key(first.genotype, self.schema_for(first.recipe)) is not None
-        learner: Learner = (
-            StackLearner(models) if stacked else SingleLearner(models[0], frozen, first.recipe.thaw)
-        )
+        return models, source
 
-        before = {"cpu": 0.0, "wall": 0.0}
+    def _learner(self, models: Sequence[Model], first: Proposal) -> Learner:
+        """What trains a group's models.
 
-        def spent() -> dict[str, float]:
-            now = {"cpu": time.process_time() - cpu, "wall": time.monotonic() - start}
-            return {name: before[name] + now[name] for name in now}
+        One that could be stacked is a stack of one: what it learns is the same in any company.
+        """
+        if self._stacks(first):
+            return StackLearner(models)
+        return SingleLearner(models[0], first.recipe.frozen, first.recipe.thaw)
 
-        def save(tensors: Mapping[str, Tensor], meta: dict[str, Any]) -> None:
-            so_far = spent()
-            if so_far["wall"] > self.checkpoint_after:
-                self.memory.save_checkpoint(group.name, tensors, {**meta, **so_far})
+    def _stacks(self, proposal: Proposal) -> bool:
+        """Whether its model can be trained beside others of its shape."""
+        if not proposal.recipe.frozen:
+            return False
+        return stack_key(proposal.genotype, self.schema_for(proposal.recipe)) is not None
 
-        rows, val, targets = (
-            self.sample(first.fidelity).rows,
-            self.dataset.split.val,
-            self.val_targets,
-        )
-        if first.recipe.refit:
-            rows, val, targets = np.concatenate([rows, val]), val[:0], targets[:0]
-        job = Job(
+    def _job(
+        self,
+        proposal: Proposal,
+        source: Source,
+        model: Model,
+        rows: np.ndarray,
+        val: np.ndarray,
+        targets: np.ndarray,
+        deadline: float | None,
+    ) -> Job:
+        return Job(
             source=source,
             train=rows,
             val=val,
             targets=targets,
-            objective=self._objective(first.recipe),
+            objective=self._objective(proposal.recipe),
             metric=self.metric,
-            recipe=first.recipe,
-            fidelity=first.fidelity,
-            name=first.genotype.digest,
-            modalities=tuple(models[0].wants),
-            shifts=shifts_of(self.dataset.schema, first.recipe.shift),
-            keep=any(p.keep for p in group.proposals),
+            recipe=proposal.recipe,
+            fidelity=proposal.fidelity,
+            name=proposal.genotype.digest,
+            modalities=tuple(model.wants),
+            shifts=shifts_of(self.dataset.schema, proposal.recipe.shift),
             deadline=deadline,
-            save=save,
-            on_epoch=on_epoch,
         )
-        trainer = Trainer(learner, job)
+
+    def _cost(self, proposal: Proposal, steps: int, meter: _Meter, size: int) -> Cost:
+        spent = meter.spent()
+        return replace(
+            self.cost(proposal.genotype, proposal.recipe),
+            steps=steps,
+            cpu_s=spent["cpu"] / size,
+            wall_s=spent["wall"] / size,
+        )
+
+    def _cross_validate(
+        self,
+        group: Group,
+        deadline: float | None,
+        on_epoch: Callable[[int, float], None] | None,
+        meter: _Meter,
+    ) -> list[Done]:
+        """Predict every development row by models that were trained on the other folds.
+
+        Nothing that uses labels sees a row that it is scored on: which epoch is best is told by
+        some of the training folds' rows, `_inner_split`, and a model that is fitted is given no
+        validation rows at all. No weights are kept: what ships is fitted to more rows.
+        """
+        first, size = group.proposals[0], len(group.proposals)
+        if self._stacks(first):
+            return self._cross_validate_stacked(group, deadline, on_epoch, meter)
+        folds, split = first.fidelity.folds, self.dataset.split
+        rows = split.development
+        outputs = self.dataset.schema.target.outputs
+        found = np.zeros((size, len(rows), outputs), np.float64)
+        values, losses, epochs = (np.zeros((size, folds)) for _ in range(3))
+        steps, begin = 0, 0
         kept = self.memory.load_checkpoint(group.name)
         if kept is not None:
             tensors, meta = kept
-            before.update(cpu=meta.pop("cpu"), wall=meta.pop("wall"))
-            trainer.restore(tensors, meta)
-        trainer.run()
+            found[:] = tensors["found"].numpy()
+            values[:], losses[:], epochs[:] = tensors["told"].numpy()
+            steps, begin = meta["steps"], meta["fold"]
+            meter.resume(meta["cpu"], meta["wall"])
+        for fold in range(begin, folds):
+            train, held = split.fold_rows(fold)
+            models, source = self._prepared(group)
+            inner = (train, train[:0])
+            if not models[0].fitted:
+                inner = _inner_split(self.dataset.targets, train, first.fidelity.seed)
+            job = self._job(
+                first, source, models[0], *inner, self.dataset.targets[inner[1]], deadline
+            )
+            trainer = Trainer(self._learner(models, first), replace(job, held=held))
+            trainer.run()
+            steps += trainer.steps
+            unfinished = [k for k, best in enumerate(trainer.best) if best.predictions is None]
+            if trainer.stopped or unfinished:
+                return self._unfinished(group, trainer, steps, meter)
+            for k, best in enumerate(trainer.best):
+                assert best.predictions is not None
+                found[k, split.folds == fold] = best.predictions
+                values[k, fold] = self.metric(self.dataset.targets[held], best.predictions)
+                losses[k, fold], epochs[k, fold] = best.loss, best.epoch
+            if meter.wall > self.checkpoint_after:
+                told = torch.from_numpy(np.stack([values, losses, epochs]))
+                so_far = {"found": torch.from_numpy(found), "told": told}
+                meta = {"steps": steps, "fold": fold + 1, **meter.spent()}
+                self.memory.save_checkpoint(group.name, so_far, meta)
+            if on_epoch:
+                on_epoch(fold, float(values[:, fold].max()))
         self.costs.passed |= frozen_blocks(first.genotype)
-        size, whole = len(models), spent()
+        return self._scored_out_of_fold(group, found, values, losses, epochs, steps, meter)
+
+    def _scored_out_of_fold(
+        self,
+        group: Group,
+        found: np.ndarray,
+        values: np.ndarray,
+        losses: np.ndarray,
+        epochs: np.ndarray,
+        steps: int,
+        meter: _Meter,
+    ) -> list[Done]:
+        """The trials of a group whose every development row was predicted out of fold.
+
+        Args:
+            group: of K proposals.
+            found: predictions `(K, M, ·)`.
+            values: each fold's score `(K, folds)`.
+            losses: each fold's loss, likewise.
+            epochs: each fold's best epoch, likewise.
+            steps: taken in all.
+            meter: what it took.
+        """
+        targets = self.scored_targets(group.proposals[0].fidelity.folds)
         done: list[Done] = []
         for k, (proposal, key) in enumerate(zip(group.proposals, group.keys, strict=True)):
-            cost = replace(
-                costs[k],
-                steps=trainer.steps,
-                cpu_s=whole["cpu"] / size,
-                wall_s=whole["wall"] / size,
+            cost = self._cost(proposal, steps, meter, len(group.proposals))
+            value = self.metric(targets, found[k]) if np.isfinite(found[k]).all() else math.nan
+            if not math.isfinite(value):
+                said = "the outputs or the score were not finite in a fold"
+                done.append((Trial(proposal, key, Status.FAILED, None, cost, error=said), None))
+                continue
+            score = Score(value, float(losses[k].mean()), round(float(epochs[k].mean())))
+            curve = tuple(values[k].tolist())
+            made = Trial(proposal, key, Status.DONE, score, cost, curve, predictions=found[k])
+            done.append((made, None))
+        return done
+
+    def _cross_validate_stacked(
+        self,
+        group: Group,
+        deadline: float | None,
+        on_epoch: Callable[[int, float], None] | None,
+        meter: _Meter,
+    ) -> list[Done]:
+        """The folds of all of a group's models, and of all their seeds, in one computation.
+
+        Every model sees the same batches of all development rows, and its own rows count: what a
+        model learns is the same in any company.
+        """
+        first, split, targets = group.proposals[0], self.dataset.split, self.dataset.targets
+        folds = first.fidelity.folds
+        own: list[FoldRows] = []
+        for fold in range(folds):
+            train, held = split.fold_rows(fold)
+            own.append(FoldRows(*_inner_split(targets, train, 0), held))
+        size = len(group.proposals)
+        found = np.zeros((size, len(split.development), self.dataset.schema.target.outputs))
+        values, epochs = np.zeros((size, folds)), np.zeros((size, folds))
+        pairs = [(k, fold) for k in range(size) for fold in range(folds)]
+        steps = 0
+        for begin in range(0, len(pairs), self.stack_limit):
+            part = pairs[begin : begin + self.stack_limit]
+            asked = [group.proposals[k] for k, _ in part]
+            models, source = self._prepared(Group(tuple(asked), ("",) * len(asked)))
+            none = split.development[:0]
+            job = self._job(first, source, models[0], split.development, none, targets, deadline)
+            job = replace(
+                job,
+                folds=[own[fold] for _, fold in part],
+                fidelity=replace(first.fidelity, seed=0),
+                on_epoch=on_epoch,
             )
-            trial = _trial(proposal, key, cost, trainer, k)
-            state = (
-                trainer.best[k].state
-                if proposal.keep and trial.status is not Status.FAILED
-                else None
-            )
-            if state is not None:
-                state = with_absent_tokens(models[k], state, source, rows, frozen)
-            done.append((trial, state))
+            trainer = Trainer(self._learner(models, first), job)
+            trainer.run()
+            steps += trainer.steps
+            if trainer.stopped or any(best.predictions is None for best in trainer.best):
+                return self._unfinished(group, trainer, steps, meter)
+            for (k, fold), best in zip(part, trainer.best, strict=True):
+                assert best.predictions is not None
+                found[k, split.folds == fold] = best.predictions
+                values[k, fold] = self.metric(targets[own[fold].held], best.predictions)
+                epochs[k, fold] = best.epoch
+        losses = np.full((size, folds), math.nan)
+        return self._scored_out_of_fold(group, found, values, losses, epochs, steps, meter)
+
+    def _unfinished(self, group: Group, trainer: Trainer, steps: int, meter: _Meter) -> list[Done]:
+        """Trials of which a fold could not be predicted: there was no time, or it failed."""
+        done: list[Done] = []
+        for k, (proposal, key) in enumerate(zip(group.proposals, group.keys, strict=True)):
+            cost = self._cost(proposal, steps, meter, len(group.proposals))
+            status, said = Status.STOPPED, None
+            if not trainer.best[k].finite:
+                status, said = Status.FAILED, "the loss, the outputs or the score were not finite"
+            done.append((Trial(proposal, key, status, None, cost, error=said), None))
         return done
 
     def _objective(self, recipe: Recipe) -> Objective:
@@ -324,6 +510,39 @@ def _raise_failed(done: Sequence[Done]) -> None:
     failed = [f"{t.proposal.genotype}: {t.error}" for t, _ in done if t.status is Status.FAILED]
     if failed:
         raise SearchError(failed)
+
+
+class _Meter:
+    """What a computation took, the sessions before it included."""
+
+    def __init__(self, start: float, cpu: float) -> None:
+        self._start, self._cpu = start, cpu
+        self._before = {"cpu": 0.0, "wall": 0.0}
+
+    def resume(self, cpu: float, wall: float) -> None:
+        """Add what an earlier session took."""
+        self._before = {"cpu": cpu, "wall": wall}
+
+    @property
+    def wall(self) -> float:
+        """Seconds on the clock."""
+        return self._before["wall"] + time.monotonic() - self._start
+
+    def spent(self) -> dict[str, float]:
+        """CPU seconds, and seconds on the clock."""
+        return {"cpu": self._before["cpu"] + time.process_time() - self._cpu, "wall": self.wall}
+
+
+INNER_SHARE = 0.12
+"""Of a fold's training rows, those that tell which epoch is best."""
+
+
+def _inner_split(targets: np.ndarray, rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Training rows, and those among them that tell which epoch is best; stratified."""
+    codes = stratified_codes(targets[rows], INNER_SHARE, 0.0, seed)
+    if not (codes == VAL).any() or not (codes == TRAIN).any():
+        return rows, rows
+    return rows[codes == TRAIN], rows[codes == VAL]
 
 
 def _trial(proposal: Proposal, key: str, cost: Cost, trainer: Trainer, k: int) -> Trial:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from polymix.data.dataset import Dataset
 from polymix.nn.build import stack_key, versions
-from polymix.records import Proposal, Recipe
+from polymix.records import Fidelity, Proposal, Recipe
 from polymix.scoring.metrics import Metric
 from polymix.train.absent_tokens import State
 from polymix.train.costs import schema_for
@@ -79,8 +79,8 @@ class Grouping:
         parts = {
             "genotype": proposal.genotype.to_json(),
             "versions": versions(proposal.genotype),
-            "fidelity": asdict(proposal.fidelity),
-            "recipe": _recipe_key(proposal.recipe),
+            "fidelity": _used(proposal.fidelity),
+            "recipe": _used(proposal.recipe),
             "init": proposal.init,
             "keep": proposal.keep,
         }
@@ -95,7 +95,10 @@ class Grouping:
             recipe = proposal.recipe
             steady = recipe.schedule != "plateau" and not recipe.patience and recipe.frozen
             alone = shape is None or not steady
-            where = i if alone else (shape, proposal.fidelity, recipe, self._backbones(proposal))
+            # Folds see their rows in one order, whatever the seed: seeds are one computation, too.
+            fidelity = proposal.fidelity
+            fidelity = replace(fidelity, seed=0) if fidelity.folds else fidelity
+            where = i if alone else (shape, fidelity, recipe, self._backbones(proposal))
             together.setdefault(where, []).append(proposal)
         return [Group(tuple(g), tuple(self.key(p) for p in g)) for g in together.values()]
 
@@ -115,9 +118,9 @@ class Grouping:
         return self._encoders[digest]
 
 
-LATER = ("thaw", "refit", "balanced", "shift")
+LATER = frozenset({"thaw", "refit", "sealed", "balanced", "shift", "folds"})
 
 
-def _recipe_key(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as the ledger's key has it: what came later is left out where it is not used."""
-    return {n: v for n, v in asdict(recipe).items() if n not in LATER or v}
+def _used(part: Fidelity | Recipe) -> dict[str, Any]:
+    """A part of a proposal as the key has it: what came later is left out where it is not used."""
+    return {name: value for name, value in asdict(part).items() if name not in LATER or value}

@@ -33,8 +33,17 @@ class Learner(Protocol):
     def parameters(self) -> list[Tensor]:
         """What the optimizer updates."""
 
-    def losses(self, batch: Batch, objective: Objective, epoch: int) -> Tensor:
-        """`(K,)` losses of a batch, at an epoch counted from 1."""
+    def losses(
+        self, batch: Batch, objective: Objective, epoch: int, counted: Tensor | None = None
+    ) -> Tensor:
+        """`(K,)` losses of a batch, at an epoch counted from 1.
+
+        Args:
+            batch: the rows.
+            objective: the loss.
+            epoch: counted from 1.
+            counted: `(K, B)` bool, the rows that count for each model; all where not given.
+        """
 
     def outputs(self, batch: Batch) -> Output:
         """Outputs with a leading axis K."""
@@ -75,7 +84,9 @@ class SingleLearner:
         output: Output = call(batch.inputs, batch.present)
         return output
 
-    def losses(self, batch: Batch, objective: Objective, epoch: int) -> Tensor:
+    def losses(
+        self, batch: Batch, objective: Objective, epoch: int, counted: Tensor | None = None
+    ) -> Tensor:
         """`(1,)` losses of a batch."""
         assert batch.target is not None
         if self.thaw:
@@ -87,7 +98,8 @@ class SingleLearner:
                 if encoder.frozen:  # a pretrained one, whatever the others do
                     encoder.requires_grad_(False)
         weights = self.model.head_weights(epoch)
-        return objective(self._run(batch), batch.target, batch.present, weights).reshape(1)
+        own = None if counted is None else counted[0]
+        return objective(self._run(batch), batch.target, batch.present, weights, own).reshape(1)
 
     def outputs(self, batch: Batch) -> Output:
         """Outputs with a leading axis of one."""
@@ -132,11 +144,13 @@ class StackLearner:
         """What the optimizer updates."""
         return [p for p in self.tensors().values() if p.requires_grad]
 
-    def losses(self, batch: Batch, objective: Objective, epoch: int) -> Tensor:
+    def losses(
+        self, batch: Batch, objective: Objective, epoch: int, counted: Tensor | None = None
+    ) -> Tensor:
         """`(K,)` losses of a batch."""
         assert batch.target is not None
         weights = self._first.head_weights(epoch)
-        return objective(self.outputs(batch), batch.target, batch.present, weights)
+        return objective(self.outputs(batch), batch.target, batch.present, weights, counted)
 
     def outputs(self, batch: Batch) -> Output:
         """Outputs `(K, B, ·)`."""

@@ -51,12 +51,16 @@ class Job:
         source: supplies batches.
         train: training rows `(N,)`.
         val: validation rows; none where there is nothing to choose (`Recipe.refit`).
-        targets: of the validation rows.
+        targets: of the validation rows; of all rows, where there are folds.
+        held: rows that are predicted at the best epoch in place of the validation rows, and have
+            no part in which one that is: those of a fold; none where there are none.
         objective: the loss.
         metric: what scores an epoch.
         recipe: how to train.
         fidelity: how long, from which seed.
         name: names this job's dropout stream.
+        folds: each model's own rows, where a stack is trained over several folds: `train` is then
+            all their rows, and every model sees the same batches, in which its own rows count.
         modalities: those that the model reads; modality dropout is among them.
         shifts: how far spectrograms may move: see `train.shift`.
         keep: whether the best epoch's weights are wanted.
@@ -74,12 +78,29 @@ class Job:
     recipe: Recipe
     fidelity: Fidelity
     name: str
+    held: np.ndarray | None = None
+    folds: Sequence[FoldRows] = ()
     modalities: Sequence[str] = ()
     shifts: Mapping[str, Steps] = field(default_factory=dict)
     keep: bool = False
     deadline: float | None = None
     save: Callable[[Mapping[str, Tensor], dict[str, Any]], None] | None = None
     on_epoch: Callable[[int, float], None] | None = None
+
+
+@dataclass(frozen=True)
+class FoldRows:
+    """The rows of one model of a stack that is trained over several folds at once.
+
+    Attributes:
+        train: that count in its loss.
+        val: that tell which epoch is its best.
+        held: that it is scored on, and sees in no other way.
+    """
+
+    train: np.ndarray
+    val: np.ndarray
+    held: np.ndarray
 
 
 class OutOfTime(Exception):  # noqa: N818
@@ -105,6 +126,17 @@ class Trainer:
         self.lr = job.recipe.lr
         self._least, self._stale = math.inf, 0
         self.stopped = False
+        self._counted = self._counted_rows()
+
+    def _counted_rows(self) -> Tensor | None:
+        """Which of all rows count for each model of a stack over folds, `(K, N)` bool."""
+        folds = self.job.folds
+        if not folds:
+            return None
+        counted = torch.zeros((len(folds), int(self.job.train.max()) + 1), dtype=torch.bool)
+        for k, own in enumerate(folds):
+            counted[k, torch.from_numpy(own.train)] = True
+        return counted
 
     @property
     def steps_per_epoch(self) -> int:
@@ -146,7 +178,10 @@ class Trainer:
                     raise OutOfTime
                 batch = hide(job.source.batch(rows), hidden)
                 batch = batch if moves is None else shifted(batch, job.shifts, moves)
-                losses = learner.losses(batch, job.objective, self.epoch + 1)
+                counted = None
+                if self._counted is not None:
+                    counted = self._counted[:, torch.from_numpy(rows)].to(job.source.device)
+                losses = learner.losses(batch, job.objective, self.epoch + 1, counted)
                 self._set_lr()
                 step(losses.sum(), self.optimizer)
                 total += losses.detach()
@@ -186,10 +221,14 @@ class Trainer:
 
     def _validate(self) -> None:
         job = self.job
+        if job.folds:
+            self._validate_folds()
+            return
         if not len(job.val):
             self._take_last()
             return
         predictions, losses, unimodal = validate(self.learner, job.source, job.val, job.objective)
+        held: np.ndarray | None = None
         for k, best in enumerate(self.best):
             value = math.nan
             if best.finite and np.isfinite(predictions[k]).all():
@@ -199,16 +238,45 @@ class Trainer:
             if value > best.value:
                 best.value, best.loss, best.epoch = value, float(losses[k]), self.epoch
                 best.predictions = predictions[k]
+                if job.held is not None:
+                    if held is None:
+                        held, _, _ = validate(self.learner, job.source, job.held, job.objective)
+                    best.predictions = held[k]
                 best.unimodal = {n: job.metric(job.targets, p[k]) for n, p in unimodal.items()}
                 best.state = self.learner.state(k) if job.keep else None
         self._watch(float(losses[0]))
         if job.on_epoch:
             job.on_epoch(self.epoch, max(best.value for best in self.best))
 
+    def _validate_folds(self) -> None:
+        """Each model on its own rows: some tell its best epoch, others it is scored on."""
+        job = self.job
+        rows = np.unique(np.concatenate([np.concatenate([f.val, f.held]) for f in job.folds]))
+        predictions, _, _ = validate(self.learner, job.source, rows, job.objective)
+        for k, (best, own) in enumerate(zip(self.best, job.folds, strict=True)):
+            said = predictions[k]
+            value = math.nan
+            if best.finite and np.isfinite(said).all():
+                told = said[np.searchsorted(rows, own.val)]
+                value = job.metric(job.targets[own.val], told)
+            best.finite = math.isfinite(value)
+            best.curve.append(value)
+            if value > best.value:
+                best.value, best.epoch = value, self.epoch
+                best.predictions = said[np.searchsorted(rows, own.held)]
+        if job.on_epoch:
+            job.on_epoch(self.epoch, max(best.value for best in self.best))
+
     def _take_last(self) -> None:
-        """Without validation rows, whatever the last epoch leaves is kept."""
+        """Without validation rows, whatever the last epoch leaves is kept, and predicts."""
         last = self.epoch + 1 == self.job.fidelity.epochs
+        held, losses = None, None
+        if self.job.held is not None and last:
+            job = self.job
+            held, losses, _ = validate(self.learner, job.source, self.job.held, job.objective)
         for k, best in enumerate(self.best):
+            if held is not None and losses is not None:
+                best.predictions, best.loss = held[k], float(losses[k])
             best.curve.append(math.nan)
             best.epoch = self.epoch
             best.state = self.learner.state(k) if self.job.keep and last else None

@@ -15,6 +15,14 @@ def class_weights(target: Target) -> Tensor | None:
     return torch.tensor(target.weights) if target.weights else None
 
 
+def _mean(losses: Tensor, counted: Tensor | None) -> Tensor:
+    """The mean over rows `(…, B)` of those that count, 0 where none does."""
+    if counted is None:
+        return losses.mean(-1)
+    there = counted.to(losses.dtype)
+    return (losses * there).sum(-1) / there.sum(-1).clamp(min=1)
+
+
 class Objective:
     """Losses and predictions of a target.
 
@@ -56,6 +64,7 @@ class Objective:
         target: Tensor,
         present: Tensor | None,
         weights: tuple[float, dict[str, float]],
+        counted: Tensor | None = None,
     ) -> Tensor:
         """The weighted loss of a batch (Eq. 6): a scalar, or `(K,)` for a stack of models.
 
@@ -65,18 +74,20 @@ class Objective:
             present: `(B, k)`, none where all are there; a row without a modality does not
                 count in that modality's own loss.
             weights: of the fused head, and of each modality's.
+            counted: `(K, B)` bool, the rows that count for each model of a stack; all where not
+                given.
         """
         fused, each = weights
-        total = fused * self.row_losses(output.fused, target).mean(-1)
+        total = fused * _mean(self.row_losses(output.fused, target), counted)
         for name, logits in output.unimodal.items():
             if not each.get(name):
                 continue
             losses = self.row_losses(logits, target)
-            if present is None:
-                total = total + each[name] * losses.mean(-1)
-            else:
-                there = present[:, self.columns[name]].to(losses.dtype)
-                total = total + each[name] * (losses * there).sum(-1) / there.sum().clamp(min=1)
+            there = counted
+            if present is not None:
+                own = present[:, self.columns[name]]
+                there = own if counted is None else counted & own
+            total = total + each[name] * _mean(losses, there)
         return total
 
     def predict(self, logits: Tensor) -> Tensor:

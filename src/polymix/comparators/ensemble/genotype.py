@@ -63,5 +63,9 @@ class EnsembleGenotype(Genotype):
             raise ValueError(f"the members' weights must sum to 1, but sum to {total}")
         return self
 
+    def parts(self) -> tuple[Genotype, ...]:
+        """The members' genotypes."""
+        return tuple(member.genotype for member in self.members)
+
     def __str__(self) -> str:
         return " + ".join(f"{m.weight:.2f} ({m.genotype})" for m in self.members)
