@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from polymix.comparators.boosting.boosting import boosting_genotype
-from polymix.comparators.boosting.genotype import BoostingGenotype
+from polymix.comparators.tabular.boosting import boosting_genotype
+from polymix.comparators.tabular.genotype import BoostingGenotype
 from polymix.data.dataset import Dataset
 from polymix.data.schema import Kind, Modality, Schema, Statistics, Target, Task
 from polymix.data.split import TEST, TRAIN, VAL

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from polymix import seeds
-from polymix.comparators.boosting.genotype import BoostingGenotype
-from polymix.comparators.boosting.trees import Trees
+from polymix.comparators.tabular.genotype import BoostingGenotype
+from polymix.comparators.tabular.trees import Trees
 from polymix.data.batch import Source
 from polymix.data.schema import Schema, Task
 from polymix.errors import GenotypeError, did_you_mean

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from polymix.comparators.boosting import model  # noqa: F401 - registers what builds the genotype
-from polymix.comparators.boosting.genotype import BoostingGenotype
+from polymix.comparators.tabular import model  # noqa: F401 - registers what builds the genotype
+from polymix.comparators.tabular.genotype import BoostingGenotype
 from polymix.data.schema import Kind, Schema
 from polymix.nn.descriptions import DESCRIPTIONS, describers_for, is_columns
 from polymix.records import Fidelity, Proposal, Role

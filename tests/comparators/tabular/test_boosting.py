@@ -14,9 +14,9 @@ from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.feature_extraction.text import TfidfTransformer
 
-from polymix.comparators.boosting.boosting import ROUNDS, boosting_genotype, within
-from polymix.comparators.boosting.genotype import BoostingGenotype
-from polymix.comparators.boosting.trees import Trees
+from polymix.comparators.tabular.boosting import ROUNDS, boosting_genotype, within
+from polymix.comparators.tabular.genotype import BoostingGenotype
+from polymix.comparators.tabular.trees import Trees
 from polymix.data.batch import RowSource
 from polymix.data.dataset import Dataset
 from polymix.data.schema import Kind, Modality, Schema, Target, Task
