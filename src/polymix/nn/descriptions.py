@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 import torch
 from scipy import sparse
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.feature_extraction.text import TfidfTransformer
-from torch import Tensor, nn
+from torch import Tensor
 
 from polymix.data.schema import Kind, Modality
 from polymix.errors import GenotypeError, did_you_mean
@@ -36,9 +36,14 @@ SIDE = 12
 
 
 class Description(Encoder):
-    """One modality to one token, fitted to rows."""
+    """One modality to one token, fitted to rows.
+
+    Attributes:
+        ready: whether there is nothing left to fit.
+    """
 
     pads = False
+    ready: bool = False
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -230,6 +235,8 @@ def _moments(x: Tensor, padded: bool) -> Tensor:
 class Frozen(Description):
     """An encoder as it is, its last feature pooled: for those that come with weights."""
 
+    ready = True
+
     def __init__(self, encoder: Encoder) -> None:
         super().__init__(encoder.channels)
         self.encoder = encoder.requires_grad_(False)
@@ -241,25 +248,6 @@ class Frozen(Description):
 
     def fit(self, x: Tensor, seed: int) -> None:
         """Nothing to fit."""
-
-
-class Together(Description):
-    """Several descriptions of one modality, side by side."""
-
-    def __init__(self, parts: Sequence[Description]) -> None:
-        super().__init__(sum(part.channels for part in parts))
-        self.parts = nn.ModuleList(parts)
-
-    def columns(self, x: Tensor) -> Tensor:
-        """Inputs to `(B, D)`."""
-        parts: Any = self.parts
-        return torch.cat([part.columns(x) for part in parts], 1)
-
-    def fit(self, x: Tensor, seed: int) -> None:
-        """Fit each."""
-        parts: Any = self.parts
-        for part in parts:
-            part.fit(x, seed)
 
 
 DESCRIPTIONS: dict[str, type[TfIdf] | type[Summary]] = {d.name: d for d in (TfIdf, Summary)}

@@ -160,7 +160,7 @@ class CategoryPart(_Model):
     """A column of categories, one number a level; the last stands for levels unseen.
 
     Attributes:
-        levels: seen in training rows, often enough to be learned.
+        levels: seen in training rows, often enough to be learned; the most frequent first.
         shares: of the training rows, with the unseen level's behind.
         missing: whether an empty cell is a level of its own, the one before the last.
     """
@@ -211,10 +211,15 @@ class TabularRecipe(_Model):
     @property
     def modality(self) -> Modality:
         """What a model sees."""
-        width = sum(part.width for part in self.parts)
+        spans, width = [], 0
+        for part in self.parts:
+            if isinstance(part, CategoryPart):
+                spans.append((width, part.width))
+            width += part.width
         return Modality(
-            name=self.name, kind=Kind.TABULAR, shape=(width,), dtype="float32", scaled=True
-        )
+            name=self.name, kind=Kind.TABULAR, shape=(width,), dtype="float32", scaled=True,
+            categories=tuple(spans),
+        )  # fmt: skip
 
 
 class TargetRecipe(_Model):

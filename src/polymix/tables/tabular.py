@@ -141,7 +141,7 @@ def fit_category(column: str, cells: np.ndarray) -> CategoryPart:
     texts = [None if cell is None else text_of(cell) for cell in cells]
     counts = Counter(t for t in texts if t is not None)
     common = sorted((t for t in counts if counts[t] > 1), key=lambda t: (-counts[t], t))
-    levels = tuple(sorted(common[:MAX_LEVELS]))
+    levels = tuple(common[:MAX_LEVELS])
     gone = sum(t is None for t in texts)
     rows = max(len(texts), 1)
     shares = [counts[level] / rows for level in levels]

@@ -1,1 +1,1 @@
-"""Gradient-boosted trees on descriptions of each modality (Friedman 2001)."""
+"""Fitted models on fixed views of each modality: linear, kernel and tree ensembles, and stacks."""
