@@ -198,4 +198,4 @@ class GradientBoosting(Learner):
         each = columns * (COLUMN + rows * CELL) * (0.3 + 0.7 * share)
         sums = 1 if target.task in (Task.BINARY, Task.REGRESSION) else target.outputs
         twice = 1.6 if rows <= REFITTED else 1.0
-        return 0.05 + twice * int(asked["rounds"]) * sums * each  # type: ignore[arg-type]
+        return float(0.05 + twice * int(asked["rounds"]) * sums * each)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import expit, log_softmax
+from scipy.special import log_softmax
 
 from polymix.data.schema import Task
 
@@ -29,7 +29,7 @@ def fold_of(y: np.ndarray, task: Task, folds: int, rng: np.random.Generator) -> 
 
 def holdout(y: np.ndarray, task: Task, rng: np.random.Generator) -> np.ndarray:
     """Which rows to hold out, `(N,)` bool: a fifth, and never all rows of a class."""
-    held = fold_of(y, task, round(1 / HELD), rng) == 0
+    held: np.ndarray = fold_of(y, task, round(1 / HELD), rng) == 0
     if task in (Task.BINARY, Task.MULTICLASS):
         for one in np.unique(y[held]):
             if held[y == one].all():
@@ -99,8 +99,3 @@ def signs(y: np.ndarray, task: Task, classes: int) -> np.ndarray:
 def sums_of(task: Task, outputs: int) -> int:
     """S: a binary target is one sum, the second class's logit."""
     return 1 if task is Task.BINARY else outputs
-
-
-def probabilities(logits: np.ndarray, task: Task) -> np.ndarray:
-    """Logits `(N, S)` to probabilities."""
-    return np.exp(log_softmax(logits, 1)) if task is Task.MULTICLASS else expit(logits)

@@ -7,7 +7,7 @@ one whatever the views are.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -102,7 +102,7 @@ class Kernel(Learner):
         apart, mean_length = distances(x)
         some = np.sort(rng.permutation(most)[:CHOSEN_ON])
         inner, wanted = apart[np.ix_(some, some)], targets[some]
-        best = (np.inf, GAMMAS[0], ALPHAS[1])
+        best = (np.inf, GAMMAS[0], ALPHAS[-1])
         for gamma in GAMMAS:
             kernel = np.exp(-gamma / mean_length * inner)
             for alpha in ALPHAS:
@@ -116,7 +116,8 @@ class Kernel(Learner):
             dual, centre = dual * scale, centre * scale + shifts
         self.support.zero_()
         self.dual.zero_()
-        rows = x.toarray() if sparse.issparse(x) else x
+        rows: Any = x
+        rows = rows.toarray() if sparse.issparse(rows) else rows
         self.support[:most] = torch.from_numpy(rows)
         self.dual[:most] = torch.from_numpy(dual)
         self.centre.copy_(torch.from_numpy(centre))

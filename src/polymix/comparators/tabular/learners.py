@@ -39,4 +39,4 @@ def make_learner(block: Block, layouts: Sequence[Layout], target: Target) -> Lea
         GenotypeError: no such learner or option, or views that it does not read.
     """
     options = learner_options(block)
-    return LEARNERS[block.name](layouts, target, **options)  # type: ignore[arg-type]
+    return LEARNERS[block.name](layouts, target, **options)
