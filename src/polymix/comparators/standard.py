@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from polymix.comparators.best_of_random import BestOfRandom
-from polymix.comparators.boosting.boosting import GradientBoosting
 from polymix.comparators.late_fusion import LateFusion
 from polymix.comparators.single_modalities import SingleModalities
+from polymix.comparators.tabular.boosting import GradientBoosting
 from polymix.search.finalists import Comparator
 
 STANDARD: tuple[Comparator, ...] = (

@@ -84,6 +84,9 @@ class Modality(_Model):
             is about all of them.
         scaled: whether its numbers were scaled when they were read, so that no statistics are
             fitted and a batch holds them as they are.
+        categories: spans (first column, width) of a table's columns that are one category, one
+            column a level: levels by frequency, then a missing one where there is one, then the
+            unseen.
     """
 
     name: Name
@@ -97,6 +100,9 @@ class Modality(_Model):
     gaps: bool = Field(default=False, exclude_if=lambda gaps: not gaps)
     focus: int | None = Field(default=None, ge=0, exclude_if=lambda focus: focus is None)
     scaled: bool = Field(default=False, exclude_if=lambda scaled: not scaled)
+    categories: tuple[tuple[int, int], ...] = Field(
+        default=(), exclude_if=lambda categories: not categories
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -135,6 +141,17 @@ class Modality(_Model):
             raise ValueError(
                 f"modality '{self.name}': focus is one of the tokens (T, C) of kind timeseries or "
                 f"features, but got {self.focus} for kind {self.kind} of shape {self.shape}"
+            )
+        last = 0
+        for first, width in self.categories:
+            if self.kind is not Kind.TABULAR or first < last or width < 1:
+                last = self.shape[-1] + 1
+                break
+            last = first + width
+        if self.categories and last > self.shape[-1]:
+            raise ValueError(
+                f"modality '{self.name}': categories are spans of a table's columns, in order, "
+                f"but got {self.categories} for kind {self.kind} of shape {self.shape}"
             )
         if self.statistics and self.scaled:
             raise ValueError(f"modality '{self.name}': what is scaled has no statistics")

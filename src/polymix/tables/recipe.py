@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from polymix.data.schema import Kind, Modality, Name, Schema, Target, Task
 from polymix.errors import DataError, describe
-from polymix.tables.parts import Frozen, Part
+from polymix.tables.parts import CategoryPart, Frozen, Part
 
 
 class ColumnType(StrEnum):
@@ -149,10 +149,15 @@ class TabularRecipe(Frozen):
     @property
     def modality(self) -> Modality:
         """What a model sees."""
-        width = sum(part.width for part in self.parts)
+        spans, width = [], 0
+        for part in self.parts:
+            if isinstance(part, CategoryPart):
+                spans.append((width, part.width))
+            width += part.width
         return Modality(
-            name=self.name, kind=Kind.TABULAR, shape=(width,), dtype="float32", scaled=True
-        )
+            name=self.name, kind=Kind.TABULAR, shape=(width,), dtype="float32", scaled=True,
+            categories=tuple(spans),
+        )  # fmt: skip
 
 
 class TargetRecipe(Frozen):

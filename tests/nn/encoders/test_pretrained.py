@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polymix.comparators.boosting.boosting import boosting_genotype
-from polymix.comparators.boosting.genotype import BoostingGenotype
+from polymix.comparators.tabular.boosting import boosting_genotype
+from polymix.comparators.tabular.genotype import TabularGenotype
 from polymix.data.dataset import Dataset
 from polymix.data.schema import Kind, Modality, Schema, Statistics, Target, Task
 from polymix.data.split import TEST, TRAIN, VAL
@@ -366,7 +366,7 @@ def test_a_frozen_network_sees_each_row_once_however_many_train(counted, tmp_pat
     record = run_strategy(strategy, data, tmp_path / "run", trials=12)
     done = [t for t in record.trials if t["status"] is Status.DONE]
     # Trees read for themselves; networks of all trials share the bank. Costs are counted on a row.
-    fits = [t for t in done if isinstance(t["genotype"], BoostingGenotype)]
+    fits = [t for t in done if isinstance(t["genotype"], TabularGenotype)]
     networks = [t for t in done if "pretrained-text" in str(t["genotype"]) and t not in fits]
     assert len(networks) >= 5
     passes = sum(n for n in counted if n > 2)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from polymix.comparators.boosting import model  # noqa: F401 - registers what builds the genotype
-from polymix.comparators.boosting.genotype import BoostingGenotype
+from polymix.comparators.tabular import model  # noqa: F401 - registers what builds the genotype
+from polymix.comparators.tabular.genotype import TabularGenotype
+from polymix.comparators.tabular.portfolio import tree_views
 from polymix.data.schema import Kind, Schema
 from polymix.genotype import Block
-from polymix.nn.descriptions import DESCRIPTIONS, describers_for, is_columns
+from polymix.nn.descriptions import is_columns
 from polymix.records import Fidelity, Proposal, Role
 from polymix.search.finalists import Contest
 from polymix.search.run import Run
@@ -24,7 +25,7 @@ BOOSTING_SHARE = 0.15
 """Of the finalists' time, what gradient boosting may be expected to take."""
 
 
-def boosting_genotype(schema: Schema, pretrained: bool = True) -> BoostingGenotype | None:
+def boosting_genotype(schema: Schema, pretrained: bool = True) -> TabularGenotype | None:
     """Gradient boosting on all modalities; none where there is nothing that it is known for.
 
     Args:
@@ -33,32 +34,24 @@ def boosting_genotype(schema: Schema, pretrained: bool = True) -> BoostingGenoty
     """
     if not any(m.kind in KINDS or is_columns(m) for m in schema.modalities):
         return None
-    described = tuple(
-        (m.name, block)
-        for m in schema.modalities
-        for block in map(_for_trees, describers_for(m))
-        if block is not None and (pretrained or block.name in DESCRIPTIONS)
-    )
     rounds = max(LEAST_ROUNDS, min(ROUNDS, MAX_TREES // schema.target.outputs))
-    return BoostingGenotype(descriptions=described, rounds=rounds)
+    learner = Block.of("gradient-boosting", rounds=rounds)
+    return TabularGenotype(views=tree_views(schema, pretrained), learner=learner)
 
 
-def _for_trees(block: Block) -> Block | None:
-    """A description with few enough columns for trees to search; none where it has too many.
-
-    Of a frozen network that is its last state alone: each column costs every tree the same.
-    """
-    if block.name in DESCRIPTIONS:
-        return None if DESCRIPTIONS[block.name].linear else block
-    options = {key: value for key, value in block.options if key != "states"}
-    return Block.of(block.name, block.preset, **options)
+def rounds_of(genotype: TabularGenotype) -> int:
+    """The rounds that are asked for, at most."""
+    found = dict(genotype.learner.options).get("rounds", ROUNDS)
+    assert isinstance(found, int)
+    return found
 
 
-def within(genotype: BoostingGenotype, expected: float, allowed: float) -> int:
+def within(genotype: TabularGenotype, expected: float, allowed: float) -> int:
     """Rounds that fit some seconds, where all of them are expected to take `expected`."""
+    rounds = rounds_of(genotype)
     if expected <= allowed or not math.isfinite(expected):
-        return genotype.rounds
-    return max(min(LEAST_ROUNDS, genotype.rounds), int(genotype.rounds * allowed / expected))
+        return rounds
+    return max(min(LEAST_ROUNDS, rounds), int(rounds * allowed / expected))
 
 
 class GradientBoosting:
@@ -86,6 +79,7 @@ class GradientBoosting:
                 expected = run.evaluator.costs.fitting(genotype, rows) or 0.0
                 asked = within(genotype, expected, allowed)
                 decided = run.record_decision("gradient boosting: rounds", asked)
-            genotype = genotype.model_copy(update={"rounds": decided})
+            learner = Block.of("gradient-boosting", rounds=decided)
+            genotype = genotype.model_copy(update={"learner": learner})
         proposal = Proposal(genotype, Fidelity(rows, 1, run.seed))
         return [Finalist(proposal, (Role.BOOSTING,), "gradient boosting")]

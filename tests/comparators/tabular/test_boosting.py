@@ -14,9 +14,9 @@ from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.feature_extraction.text import TfidfTransformer
 
-from polymix.comparators.boosting.boosting import ROUNDS, boosting_genotype, within
-from polymix.comparators.boosting.genotype import BoostingGenotype
-from polymix.comparators.boosting.trees import Trees
+from polymix.comparators.tabular.boosting import ROUNDS, boosting_genotype, rounds_of, within
+from polymix.comparators.tabular.genotype import TabularGenotype
+from polymix.comparators.tabular.trees import Trees
 from polymix.data.batch import RowSource
 from polymix.data.dataset import Dataset
 from polymix.data.schema import Kind, Modality, Schema, Target, Task
@@ -38,7 +38,8 @@ SMALL = {"rounds": 12, "leaves": 7, "depth": 4, "least": 5}
 def genotype(schema, **changes):
     described = tuple((m.name, b) for m in schema.modalities
                       for b in describers_for(m))  # fmt: skip
-    return BoostingGenotype(descriptions=described, **{**SMALL, **changes})
+    learner = Block.of("gradient-boosting", **{**SMALL, **changes})
+    return TabularGenotype(views=described, learner=learner)
 
 
 def fitted(data, asked=None, deadline=None):
@@ -100,7 +101,7 @@ def test_a_model_is_its_estimators(task):
     said = Objective(data.schema).predict(model(rows.inputs, rows.present).fused).numpy()
     floor = {Task.REGRESSION: 0.3, Task.MULTILABEL: 0.6}.get(task, 0.6)
     assert metric(data.targets[data.split.val], said) > floor
-    assert model._gathered(source, data.split.val)[0].shape == (len(data.split.val), model.width)
+    assert len(model.gathered(source, data.split.val)[0]) == len(data.split.val)
 
 
 def test_what_a_row_lacks_is_missing_to_the_trees():
@@ -110,7 +111,7 @@ def test_what_a_row_lacks_is_missing_to_the_trees():
     inputs = dict(batch.inputs)
     none = torch.ones((20, 3), dtype=torch.bool)
     none[:, 0] = False
-    table = model.table(model.encode(inputs), none)
+    table = model.head.learner.table(model.sample(model.encode(inputs), none))
     width = model.encoders["image"].channels
     assert torch.isnan(table[:, :width]).all()
     assert not torch.isnan(table[:, width:]).any()
@@ -225,10 +226,18 @@ def test_a_deadline_leaves_fewer_rounds():
 def test_the_genotype():
     asked = genotype(toy_dataset(60).schema)
     assert parse_genotype(asked.to_json()) == asked
-    assert str(asked) == "image:summary + series:summary + table:summary → trees"
+    assert str(asked) == (
+        "image:summary + series:summary + table:summary → "
+        "gradient-boosting(depth=4, least=5, leaves=7, rounds=12)"
+    )
     with pytest.raises(ValueError, match="used once"):
-        BoostingGenotype(descriptions=(("a", Block.of("summary")),) * 2)
-    assert versions(asked) == {"gradient-boosting": 1, "summary": 2}
+        TabularGenotype(views=(("a", Block.of("summary")),) * 2, learner=asked.learner)
+    with pytest.raises(ValueError, match="no learner 'forest'"):
+        TabularGenotype(views=asked.views, learner=Block.of("forest"))
+    stacked = asked.model_copy(update={"base": (asked,)})
+    with pytest.raises(ValueError, match="no base models of its own"):
+        TabularGenotype(views=asked.views, learner=asked.learner, base=(stacked,))
+    assert versions(asked) == {"tabular": 1, "gradient-boosting": 2, "summary": 2}
 
 
 @pytest.mark.parametrize(
@@ -242,7 +251,12 @@ def test_the_genotype():
 def test_what_cannot_be_built(name, block, said):
     schema = toy_dataset(60).schema
     with pytest.raises(GenotypeError, match=said):
-        build(BoostingGenotype(descriptions=((name, Block.of(block)),)), schema)
+        build(
+            TabularGenotype(
+                views=((name, Block.of(block)),), learner=Block.of("gradient-boosting")
+            ),
+            schema,
+        )
 
 
 def test_a_description_with_a_wrong_option():
@@ -273,12 +287,12 @@ def test_when_it_is_a_finalist():
     schema = toy_dataset(60).schema
     found = boosting_genotype(schema)
     assert found.modalities == schema.names
-    assert found.rounds == ROUNDS
+    assert rounds_of(found) == ROUNDS
     assert boosting_genotype(toy_dataset(60, ("image", "series")).schema) is not None
     assert boosting_genotype(toy_dataset(60, ("image",)).schema) is None
     many = toy_dataset(60).schema
     target = many.target.model_copy(update={"classes": tuple(map(str, range(100)))})
-    assert boosting_genotype(many.model_copy(update={"target": target})).rounds == 50
+    assert rounds_of(boosting_genotype(many.model_copy(update={"target": target}))) == 50
 
 
 def test_rounds_fit_the_time():

@@ -1,1 +1,0 @@
-"""Gradient-boosted trees on descriptions of each modality (Friedman 2001)."""

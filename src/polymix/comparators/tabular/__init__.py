@@ -1,0 +1,1 @@
+"""Fitted models on fixed views of each modality: linear, kernel and tree ensembles, and stacks."""

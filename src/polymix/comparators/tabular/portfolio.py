@@ -1,0 +1,173 @@
+"""Which fitted models to try on some data, the greatest gain a second first.
+
+The order and the settings are from a study of tables with texts, categories and numbers, of
+sounds and of series: one kernel over everything is the best single model where rows are few,
+words' full TF-IDF the best quick one, and trees gain most from both as out-of-fold columns.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from polymix.comparators.tabular.genotype import TabularGenotype
+from polymix.data.schema import Kind, Modality, Schema, Task
+from polymix.genotype import Block
+from polymix.nn.descriptions import DESCRIPTIONS, describers_for
+
+Views = tuple[tuple[str, Block], ...]
+
+KERNEL_ROWS = 6000
+"""With more rows, kernel ridge regression is not tried."""
+
+SMALL = 1000
+"""With fewer rows, boosted trees are smaller and slower."""
+
+MAX_TREES, LEAVES, LEAF_NUMBERS = 5000, 4096, 2_000_000
+SKEWED = 1.5
+
+
+def own_describers(modality: Modality, pretrained: bool) -> list[Block]:
+    """What describes a modality, with or without encoders that come with weights."""
+    return [b for b in describers_for(modality) if pretrained or b.name in DESCRIPTIONS]
+
+
+def tree_views(schema: Schema, pretrained: bool = True) -> Views:
+    """Views that trees cut: categories as codes, texts projected, descriptions of all else."""
+    found: list[tuple[str, Block]] = []
+    for one in schema.modalities:
+        if one.kind is Kind.TABULAR:
+            found.append((one.name, Block.of("codes")))
+        else:
+            blocks = map(_for_trees, own_describers(one, pretrained))
+            found += [(one.name, block) for block in blocks if block is not None]
+    return tuple(found)
+
+
+def _for_trees(block: Block) -> Block | None:
+    """A description with few enough columns for trees to search; none where it has too many.
+
+    Of a frozen network that is its last state alone: each column costs every tree the same.
+    """
+    if block.name in DESCRIPTIONS:
+        return None if DESCRIPTIONS[block.name].linear else block
+    options = {key: value for key, value in block.options if key != "states"}
+    return Block.of(block.name, block.preset, **options)
+
+
+def vector_views(schema: Schema, pretrained: bool = True) -> Views:
+    """Views that are added and multiplied: texts as ids, tables as columns."""
+    found: list[tuple[str, Block]] = []
+    for one in schema.modalities:
+        blocks = own_describers(one, pretrained)
+        if one.kind is Kind.TEXT:
+            known = [b for b in blocks if b.name not in DESCRIPTIONS]
+            blocks = [Block.of("token-ids"), *known]
+        elif one.kind is Kind.TABULAR:
+            blocks = [Block.of("columns")]
+        found += [(one.name, block) for block in blocks]
+    return tuple(found)
+
+
+def without_words(views: Views) -> Views:
+    """The views that are dense: a pretrained encoder's in the place of words."""
+    return tuple(v for v in views if v[1].name != "token-ids")
+
+
+def skewed(targets: np.ndarray | None) -> bool:
+    """Whether a regression's targets call for a logarithm: none below zero, and a long tail."""
+    if targets is None or len(targets) < 3 or targets.min() < 0:
+        return False
+    apart = targets.astype(np.float64) - targets.mean()
+    deviation = apart.std()
+    return bool(deviation > 0 and (apart**3).mean() / deviation**3 > SKEWED)
+
+
+def portfolio(
+    schema: Schema, rows: int, targets: np.ndarray | None = None
+) -> list[TabularGenotype]:
+    """Fitted models in the order to try them.
+
+    Args:
+        schema: of the data.
+        rows: that the largest fit will see.
+        targets: of training rows, where a regression's spread is to be looked at.
+    """
+    regression = schema.target.task is Task.REGRESSION
+    log = regression and skewed(targets)
+    transforms: tuple[Literal["none", "log"], ...] = ("log", "none") if log else ("none",)
+    first = transforms[0]
+    vectors, plain, trees = vector_views(schema), vector_views(schema, False), tree_views(schema)
+    tables = any(m.kind in (Kind.TEXT, Kind.TABULAR) for m in schema.modalities)
+    words = plain if any(block.name == "token-ids" for _, block in plain) else vectors
+    linear = TabularGenotype(views=words, learner=Block.of("linear"), transform=first)
+    kernels = []
+    if rows <= KERNEL_ROWS:
+        learner = Block.of("kernel", rows=rows)
+        kernels = [TabularGenotype(views=vectors, learner=learner, transform=first)]
+    base = (linear, *kernels)
+    forest, boosted = forest_block(schema, rows), boosting_blocks(schema, rows)
+    found = [linear, *kernels]
+    found += [TabularGenotype(views=trees, learner=boosted[0], transform=first)]
+    found += [TabularGenotype(views=trees, learner=forest)]
+    if tables:
+        # Stacked trees take the target as it is: their base has straightened it.
+        found += [TabularGenotype(views=trees, learner=forest, base=base)]
+    else:
+        signals = forest_block(schema, rows, trees=300, share=0.0, dims=0)
+        found += [TabularGenotype(views=trees, learner=signals)]
+    dense = without_words(vectors)
+    if dense and dense != words:
+        found += [TabularGenotype(views=dense, learner=Block.of("linear"), transform=first)]
+    if not regression:
+        squares = Block.of("linear", loss="squares")
+        found += [TabularGenotype(views=words, learner=squares)]
+    if tables:
+        found += [TabularGenotype(views=trees, learner=boosted[0], transform=first, base=base)]
+    found += [TabularGenotype(views=trees, learner=one, transform=first) for one in boosted[1:]]
+    for transform in transforms[1:]:
+        found += [
+            one.model_copy(update={"transform": transform})
+            for one in (linear, *kernels, found[1 + len(kernels)])
+        ]
+    return list(dict.fromkeys(found))
+
+
+def boosting_blocks(schema: Schema, rows: int) -> list[Block]:
+    """Gradient boosting in the settings worth trying, the best guess first."""
+    most = max(5, MAX_TREES // schema.target.outputs)
+    small = Block.of("gradient-boosting", lr=0.05, leaves=15, rounds=min(150, most))
+    usual = Block.of("gradient-boosting", rounds=min(200, most))
+    wide = Block.of("gradient-boosting", rounds=min(400, most), lr=0.05, share=0.6, least=20)
+    return [small, usual] if rows < SMALL else [usual, wide]
+
+
+def forest_block(
+    schema: Schema, rows: int, trees: int = 150, share: float = 0.4, dims: int = 30
+) -> Block:
+    """Extra trees whose leaves' values are not more numbers than can be kept."""
+    each = LEAF_NUMBERS // (trees * schema.target.outputs)
+    leaves = max(16, min(rows, LEAVES, each))
+    return Block.of("extra-trees", trees=trees, share=share, dims=dims, leaves=leaves)
+
+
+def alone(genotype: TabularGenotype) -> list[TabularGenotype]:
+    """The same learners on each modality alone; nothing where there is but one.
+
+    A base model without a view of the modality is left out.
+    """
+    names = genotype.modalities
+    if len(names) < 2:
+        return []
+    made = (_of(genotype, name) for name in names)
+    return [one for one in made if one is not None]
+
+
+def _of(genotype: TabularGenotype, name: str) -> TabularGenotype | None:
+    views = tuple(view for view in genotype.views if view[0] == name)
+    if not views:
+        return None
+    base = (_of(one, name) for one in genotype.base)
+    kept = tuple(one for one in base if one is not None)
+    return genotype.model_copy(update={"views": views, "base": kept})
