@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from polymix import seeds
 from polymix.data.batch import Source
+from polymix.genotype import Block
 from polymix.nn.descriptions import Description
 from polymix.nn.encoder import Encoder
 from polymix.nn.model import Model
@@ -30,12 +31,14 @@ class Views(Encoder):
 
     Args:
         parts: the descriptions.
+        blocks: what each was built from.
     """
 
     pads = False
 
-    def __init__(self, parts: Sequence[Description]) -> None:
+    def __init__(self, parts: Sequence[Description], blocks: Sequence[Block]) -> None:
         super().__init__()
+        self.blocks = tuple(blocks)
         self.parts = nn.ModuleList(parts)
         self.widths = tuple(part.channels for part in parts)
 

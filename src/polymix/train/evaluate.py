@@ -26,8 +26,10 @@ from polymix.data.split import TRAIN, VAL, stratified_codes
 from polymix.errors import CostError, GenotypeError, PolymixError, SearchError
 from polymix.genotype import Genotype
 from polymix.nn.build import build_seeded, frozen_blocks, stack_key
+from polymix.nn.by_modality import key_of
 from polymix.nn.model import Model, load_matching
 from polymix.nn.tokens import Moments
+from polymix.nn.views import Views
 from polymix.records import Cost, Fidelity, Proposal, Recipe, Score, Status, Trial
 from polymix.scoring.metrics import Metric
 from polymix.train.absent_tokens import State, with_absent_tokens
@@ -40,6 +42,7 @@ from polymix.train.moments import moments_of
 from polymix.train.objective import Objective
 from polymix.train.shift import shifts_of
 from polymix.train.uncertainty import uncertainty
+from polymix.train.view_bank import ViewBank
 
 Done = tuple[Trial, State | None]
 
@@ -76,6 +79,7 @@ class Evaluator:
 
     def __post_init__(self) -> None:
         self._bank = FeatureBank(self.bank, self.dataset, self.device)
+        self._views = ViewBank(self.bank, self.dataset, self.device, self._bank)
         self.costs = Costs(self.dataset)
         self._grouping = Grouping(self.dataset, self.metric, self.memory)
         self._doubts: dict[int, np.ndarray] = {}
@@ -231,6 +235,7 @@ class Evaluator:
                 state = None
             if state is not None:
                 state = with_absent_tokens(models[k], state, source, rows, first.recipe.frozen)
+                state = _without_views(models[k], state)
             done.append((trial, state))
         return done
 
@@ -243,7 +248,7 @@ class Evaluator:
             banked = self.banked(models[0])
             source, known = banked, banked.moments
         else:
-            source = self._source(models[0])
+            source = self._source(models[0], sealed=first.recipe.sealed)
             known = self._moments(models[0], source) if models[0].calibrated else None
         for model in models:
             if known is not None:
@@ -463,8 +468,12 @@ class Evaluator:
             dataset = dataset.with_balanced_classes()
         return Objective(dataset.schema)
 
-    def _source(self, model: Model) -> Source:
-        """Batches of raw rows; of what frozen encoders read, their features, computed once."""
+    def _source(self, model: Model, *, sealed: bool = False) -> Source:
+        """Batches of raw rows; of what frozen encoders and views read, what they say of it."""
+        views = [isinstance(encoder, Views) for encoder in model.encoders.values()]
+        if views and all(views):
+            self._bank.progress = self.on_features
+            return self._views.source(model, sealed=sealed)
 
         def rows(names: list[str]) -> Source:
             return RowSource(self.dataset, self.device, names)
@@ -491,6 +500,7 @@ class Evaluator:
         """The model of a proposal before training: seeded weights, then `init`'s, in order."""
         schema = self.schema_for(proposal.recipe)
         model = build_seeded(proposal.genotype, schema, proposal.fidelity.seed)
+        self._views.prepare(model)
         for position, digest in enumerate(proposal.init):
             model.take(position, self.memory.weights(digest))
         if proposal.recipe.frozen:
@@ -531,6 +541,14 @@ class _Meter:
     def spent(self) -> dict[str, float]:
         """CPU seconds, and seconds on the clock."""
         return {"cpu": self._before["cpu"] + time.process_time() - self._cpu, "wall": self.wall}
+
+
+def _without_views(model: Model, state: State) -> State:
+    """Weights without those of views, which the bank keeps, once for all models."""
+    views = tuple(
+        f"encoders.{key_of(n)}." for n, e in model.encoders.items() if isinstance(e, Views)
+    )
+    return {n: t for n, t in state.items() if not n.startswith(views)} if views else state
 
 
 INNER_SHARE = 0.12

@@ -1,9 +1,10 @@
 """The feature bank: the features of frozen encoders, computed once and memory-mapped.
 
-One file per (encoder's weights, data, feature, pooling): `(N, T, C)` float16, native channels,
-written in chunks beside its place and moved there when whole. An extraction that was killed goes on
-from what it last noted (see `polymix.train.resumable_arrays`). Rows that lack the modality are
-never computed; models put their absent-tokens there. Test rows are never computed at all.
+One file per (encoder's weights, data, feature, pooling): `(N, T, C)`, native channels, float16
+unless an encoder's numbers must be exact (`Encoder.dtype`), written in chunks beside its place and
+moved there when whole. An extraction that was killed goes on from what it last noted (see
+`polymix.train.resumable_arrays`). Rows that lack the modality are never computed; models put their
+absent-tokens there. Sealed rows are computed for the last refit alone.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class FeatureBank:
         dataset: whose training and validation rows are computed.
         device: where encoders run.
         progress: called with the modality, the rows done and how many there are, each chunk.
+        rows: those that are computed; training and validation rows where not given.
     """
 
     def __init__(
@@ -57,11 +59,11 @@ class FeatureBank:
         dataset: Dataset,
         device: torch.device,
         progress: FeatureProgress | None = None,
+        rows: np.ndarray | None = None,
     ) -> None:
         self.folder, self.dataset, self.device = folder, dataset, device
         self.progress = progress
-        split = dataset.split
-        self._rows = np.sort(np.concatenate([split.train, split.val]))
+        self._rows = dataset.split.development if rows is None else np.sort(rows)
         self._slots = np.full(len(dataset), -1, np.int64)
         self._slots[self._rows] = np.arange(len(self._rows))
         self._last: tuple[object, BankSource] | None = None
@@ -115,6 +117,19 @@ class FeatureBank:
         others = [name for name in model.encoders if name not in still]
         return MixedSource(rows(others), banked) if others else banked
 
+    def computed(self, name: str, encoder: Encoder, path: Path) -> np.ndarray:
+        """An encoder's last feature of every row `(N', T, C)`, computed unless it is there.
+
+        Args:
+            name: the modality's.
+            encoder: what computes it.
+            path: the file that keeps it.
+        """
+        if not path.is_file():
+            self._extract(name, encoder, [len(encoder.widths) - 1], None, [path])
+        found: np.ndarray = np.load(path, mmap_mode="c", allow_pickle=False)
+        return found
+
     def _paths(
         self, name: str, encoder: torch.nn.Module, wanted: Sequence[int], pool: Pool | None
     ) -> list[Path]:
@@ -158,7 +173,7 @@ class FeatureBank:
         self.folder.mkdir(parents=True, exist_ok=True)
         source = RowSource(self.dataset, self.device, [name])
         column = self.dataset.schema.index(name)
-        drafts = ResumableArrays(paths)
+        drafts = ResumableArrays(paths, str(encoder.dtype).removeprefix("torch."))
         encoder.eval()
         try:
             begin = drafts.resume(len(self._rows))
@@ -179,9 +194,9 @@ class FeatureBank:
                         tokens = every[i].x if pool is None else pool(every[i]).x
                         if len(arrays) <= k:
                             shape = (len(self._rows), *tokens.shape[1:])
-                            self._check_room(2 * math.prod(shape))
+                            self._check_room(encoder.dtype.itemsize * math.prod(shape))
                             drafts.open(k, shape)
-                        arrays[k][few] = tokens.to(torch.float16).cpu().numpy()
+                        arrays[k][few] = tokens.to(encoder.dtype).cpu().numpy()
                 drafts.note(start + len(rows))
             if not arrays:
                 raise DataError(f"no row has modality '{name}': its features cannot be computed")
@@ -279,6 +294,8 @@ class BankSource:
         self._features = whole
 
     def _convert(self, raw: Tensor) -> Tensor:
+        if not raw.is_floating_point():
+            return raw.to(self._device).long()  # token ids
         return raw.to(self._device).to(torch.get_default_dtype())
 
 

@@ -21,17 +21,18 @@ EVERY = 5.0
 
 
 class ResumableArrays:
-    """Float16 arrays `(N, …)` on the way to their files.
+    """Arrays `(N, …)` on the way to their files.
 
     Args:
         paths: where they go.
+        dtype: of their numbers.
 
     Attributes:
         arrays: those that are open, in the order of paths.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.paths = list(paths)
+    def __init__(self, paths: Sequence[Path], dtype: str = "float16") -> None:
+        self.paths, self.dtype = list(paths), np.dtype(dtype)
         self.arrays: list[np.memmap] = []
         self._noted = time.monotonic()
 
@@ -44,7 +45,7 @@ class ResumableArrays:
     def open(self, index: int, shape: tuple[int, ...]) -> None:
         """Begin the next array."""
         draft = self._drafts(os.getpid())[index]
-        self.arrays.append(open_memmap(draft, "w+", np.dtype(np.float16), shape))
+        self.arrays.append(open_memmap(draft, "w+", self.dtype, shape))
         if hasattr(os, "posix_fallocate"):
             # Room that is promised only may be missing as it is written: a signal that kills.
             with draft.open("r+b") as file:
@@ -85,7 +86,7 @@ class ResumableArrays:
                     for one, other in zip(mine, theirs, strict=True):
                         other.replace(one)
                     found = [np.lib.format.open_memmap(draft, "r+") for draft in mine]
-                    if all(a.shape[0] == count and a.dtype == np.float16 for a in found):
+                    if all(a.shape[0] == count and a.dtype == self.dtype for a in found):
                         self.arrays.extend(found)
                         return int(text["rows"])
         self._sweep()

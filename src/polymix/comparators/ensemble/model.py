@@ -10,10 +10,13 @@ from torch import Tensor, nn
 from polymix.comparators.ensemble.genotype import EnsembleGenotype
 from polymix.data.batch import Source
 from polymix.data.schema import Schema, Task
+from polymix.genotype import Block
 from polymix.nn import build
 from polymix.nn.by_modality import ByModality
-from polymix.nn.model import Model
+from polymix.nn.descriptions import Description
+from polymix.nn.model import Model, load_matching
 from polymix.nn.tokens import Features, Output, Tokens
+from polymix.nn.views import Views
 
 VERSION = 1
 MIN_PROBABILITY = 1e-12
@@ -40,8 +43,17 @@ class EnsembleModel(Model):
         self.weights = [member.weight for member in genotype.members]
         self.members = nn.ModuleList(build.build(m.genotype, schema) for m in genotype.members)
         names = dict.fromkeys(name for model in self._models for name in model.encoders)
-        # The members encode; these only say which modalities are read.
-        self.encoders = ByModality({name: nn.Identity() for name in names})
+        # Views that several members read are computed once, here; other members encode themselves.
+        self._reads: list[dict[str, list[int]]] = []
+        parts: dict[str, dict[Block, Description]] = {name: {} for name in names}
+        for model in self._models:
+            self._reads.append(_take_views(model, parts))
+        self.encoders = ByModality(
+            {
+                name: Views(list(known.values()), list(known)) if known else nn.Identity()
+                for name, known in parts.items()
+            }
+        )
         self.wants = dict.fromkeys(names, (0,))
         self.absent = ByModality()
         self.uncounted = sum(model.uncounted for model in self._models)
@@ -52,10 +64,19 @@ class EnsembleModel(Model):
 
     def encode(self, inputs: Mapping[str, Tensor]) -> Features:
         """Each member's features, named `number/modality`."""
+        seen = {
+            name: views.features(inputs[name])
+            for name, views in self.encoders.items()
+            if isinstance(views, Views)
+        }
         found: dict[str, list[Tokens]] = {}
-        for i, model in enumerate(self._models):
-            own = {name: inputs[name] for name in model.encoders}
-            found |= {f"{i}/{name}": list(tokens) for name, tokens in model.encode(own).items()}
+        for i, (model, reads) in enumerate(zip(self._models, self._reads, strict=True)):
+            if reads:
+                own = {name: [seen[name][k] for k in places] for name, places in reads.items()}
+                found |= {f"{i}/{name}": tokens for name, tokens in own.items()}
+                continue
+            raw = {name: inputs[name] for name in model.encoders}
+            found |= {f"{i}/{name}": list(tokens) for name, tokens in model.encode(raw).items()}
         return found
 
     def fuse(self, features: Features, present: Tensor | None) -> Output:
@@ -82,12 +103,36 @@ class EnsembleModel(Model):
         return p.log() - (1 - p).log() if self.task is Task.MULTILABEL else p.log()
 
     def take(self, position: int, tensors: Mapping[str, Tensor]) -> None:
-        """Kept weights are a member's, in the order of members."""
-        self._models[position].load_state_dict(dict(tensors))
+        """Kept weights are a member's, in the order of members; views are fitted apart."""
+        load_matching(self._models[position], tensors)
 
     def fit(self, source: Source, train: object, val: object, seed: int, deadline: object) -> bool:  # noqa: ARG002
         """Nothing is left to fit."""
         return True
+
+
+def _take_views(model: Model, known: dict[str, dict[Block, Description]]) -> dict[str, list[int]]:
+    """Move a member's views to those that all members share.
+
+    Args:
+        model: the member; it encodes nothing afterwards, if all that it reads are views.
+        known: the views so far, by modality and block.
+
+    Returns:
+        Which of them the member reads, by modality; nothing for one that encodes by itself.
+    """
+    views = dict(model.encoders.items())
+    if not all(isinstance(one, Views) for one in views.values()):
+        return {}
+    reads = {}
+    for name, one in views.items():
+        assert isinstance(one, Views)
+        for block, part in zip(one.blocks, one, strict=True):
+            known[name].setdefault(block, part)
+        order = list(known[name])
+        reads[name] = [order.index(block) for block in one.blocks]
+    model.encoders = ByModality()
+    return reads
 
 
 @build.build.register

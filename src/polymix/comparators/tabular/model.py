@@ -21,6 +21,7 @@ from polymix.comparators.tabular.views import Layout, layout_of, make_view, view
 from polymix.data.batch import Source
 from polymix.data.schema import Schema, Task
 from polymix.errors import GenotypeError, did_you_mean
+from polymix.genotype import Block
 from polymix.nn import build
 from polymix.nn.by_modality import ByModality
 from polymix.nn.descriptions import Description, Frozen
@@ -52,12 +53,15 @@ class TabularModel(Model):
         self.genotype, self.target = genotype, schema.target
         made = make_views(genotype, schema)
         parts: dict[str, list[Description]] = {name: [] for name in genotype.modalities}
+        blocks: dict[str, list[Block]] = {name: [] for name in genotype.modalities}
         self.order: list[tuple[str, int]] = []
         for name, block in genotype.every_view:
             self.order.append((name, len(parts[name])))
             parts[name].append(made[name, block])
+            blocks[name].append(block)
         self.places = {name: schema.index(name) for name in parts}
-        self.encoders = ByModality({name: Views(several) for name, several in parts.items()})
+        views = {name: Views(several, blocks[name]) for name, several in parts.items()}
+        self.encoders = ByModality(views)
         self.wants = {name: tuple(range(len(several))) for name, several in parts.items()}
         self.absent = ByModality()
         self.head = Stacked(genotype, layouts_of(made, schema), schema.target)

@@ -40,7 +40,7 @@ class TokenIds(Description):
     name: ClassVar[str] = "token-ids"
     VERSION: ClassVar[int] = 1
     kinds: ClassVar[frozenset[Kind]] = frozenset({Kind.TEXT})
-    dtype = torch.int64
+    dtype = torch.int32
 
     def __init__(self, modality: Modality) -> None:
         super().__init__(modality.shape[0])

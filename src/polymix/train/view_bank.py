@@ -1,0 +1,129 @@
+"""Views of every modality, fitted and computed once for all models that read them.
+
+A view is fitted to development rows without their targets, and kept: what it says of a row does not
+depend on the model that reads it, nor on the fold. Its numbers are the feature bank's. Those of
+sealed rows are computed for the last refit alone, once the choice is made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from polymix import seeds
+from polymix.data.batch import RowSource
+from polymix.data.dataset import Dataset
+from polymix.nn.descriptions import Description
+from polymix.nn.model import Model
+from polymix.nn.views import FITTED, Views
+from polymix.train.feature_bank import BankSource, FeatureBank
+
+State = dict[str, Tensor]
+
+
+class ViewBank:
+    """The views of one dataset's rows.
+
+    Args:
+        folder: where files go.
+        dataset: whose rows they are.
+        device: where views are computed.
+        bank: computes those of development rows.
+    """
+
+    def __init__(
+        self, folder: Path, dataset: Dataset, device: torch.device, bank: FeatureBank
+    ) -> None:
+        self.folder, self.dataset, self.device, self.bank = folder, dataset, device, bank
+        self._sealed: FeatureBank | None = None
+        self._states: dict[str, State] = {}
+
+    def prepare(self, model: Model) -> None:
+        """Bring a model's views to the state that they were fitted to, fitting those of none."""
+        for name, views in model.encoders.items():
+            if not isinstance(views, Views):
+                continue
+            for place, part in enumerate(views):
+                if part.needs_fit and not part.ready:
+                    part.load_state_dict(self._state(name, part, self._key(name, views, place)))
+
+    def source(self, model: Model, *, sealed: bool = False) -> BankSource:
+        """Batches of what a model's views say, computing what is not there.
+
+        Args:
+            model: whose encoders are views, prepared.
+            sealed: whether sealed rows are among those asked for.
+        """
+        rows = self.dataset.split.development
+        if sealed:
+            rows = np.concatenate([rows, self.dataset.split.test.open()])
+        slots = np.full(len(self.dataset), -1, np.int64)
+        slots[rows] = np.arange(len(rows))
+        features = {}
+        for name, views in model.encoders.items():
+            assert isinstance(views, Views)
+            arrays = [self._array(name, views, place, sealed) for place in range(len(views.blocks))]
+            features[name] = [(array, None) for array in arrays]
+        return BankSource(self.dataset, features, slots, self.device)
+
+    def _array(self, name: str, views: Views, place: int, sealed: bool) -> np.ndarray:
+        part, key = list(views)[place], self._key(name, views, place)
+        known = self.bank.computed(name, part, self.folder / f"{name}-{key}.npy")
+        if not sealed:
+            return known
+        if self._sealed is None:
+            test = self.dataset.split.test.open()
+            self._sealed = FeatureBank(self.folder, self.dataset, self.device, rows=test)
+        rest = self._sealed.computed(name, part, self.folder / f"{name}-{key}-sealed.npy")
+        return np.concatenate([known, rest])
+
+    def _key(self, name: str, views: Views, place: int) -> str:
+        """Sixteen hex digits for a view and the rows it is fitted to."""
+        part, block = list(views)[place], views.blocks[place]
+        about = [
+            type(part).__qualname__, str(getattr(part, "VERSION", 0)), block.model_dump_json(),
+            self.dataset.schema[name].model_dump_json(), self.dataset.fingerprint,
+            self.dataset.split.fingerprint,
+        ]  # fmt: skip
+        return hashlib.sha256("|".join(about).encode()).hexdigest()[:16]
+
+    def _state(self, name: str, part: Description, key: str) -> State:
+        """A view's fitted state: known, kept, or fitted now."""
+        if key not in self._states:
+            path = self.folder / f"{name}-{key}.safetensors"
+            state = self._kept(path, part)
+            if state is None:
+                self._fit(name, part)
+                state = {n: t.detach().cpu().clone() for n, t in part.state_dict().items()}
+                self.folder.mkdir(parents=True, exist_ok=True)
+                draft = path.with_suffix(".draft")
+                save_file(state, draft)
+                draft.replace(path)
+            self._states[key] = state
+        return self._states[key]
+
+    def _kept(self, path: Path, part: Description) -> State | None:
+        """What an earlier session kept, if it is whole."""
+        try:
+            state = load_file(path)
+        except (OSError, SafetensorError):
+            return None
+        shapes = {name: tensor.shape for name, tensor in part.state_dict().items()}
+        return state if {n: t.shape for n, t in state.items()} == shapes else None
+
+    @torch.no_grad()
+    def _fit(self, name: str, part: Description) -> None:
+        """Fit a view to some development rows that have its modality, without their targets."""
+        rows = self.dataset.split.development
+        rows = rows[self.dataset.present[rows, self.dataset.schema.index(name)]]
+        drawn = np.sort(seeds.stream(0, "descriptions").permutation(rows)[:FITTED])
+        source = RowSource(self.dataset, self.device, [name])
+        x = source.batch(drawn).inputs[name]
+        assert isinstance(x, Tensor)
+        part.fit(x, seeds.derive(0, "views") % 2**31)
