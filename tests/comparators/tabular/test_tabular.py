@@ -21,7 +21,8 @@ from polymix.nn.views import fit_views
 from polymix.runs.export import TOLERANCE, export_onnx
 from polymix.runs.inference import Served
 from polymix.runs.rows import GivenRows
-from polymix.tables.recipe import CategoryPart, NumberPart, TabularRecipe
+from polymix.tables.parts import CategoryPart, NumberPart
+from polymix.tables.recipe import TabularRecipe
 from polymix.tables.tabular import fit_category
 
 from .common import CPU, EVERY, FOREST, STACKED, TABLE, TREES, VECTORS, bits, fitted, made
