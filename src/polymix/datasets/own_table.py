@@ -22,6 +22,7 @@ from polymix.errors import DataError, UsageError, did_you_mean
 from polymix.tables.cells import text_of
 from polymix.tables.files import WRITTEN, Table, joined, open_table
 from polymix.tables.fit import fit_recipe
+from polymix.tables.folds import fold_codes
 from polymix.tables.infer_columns import Columns, infer_columns, type_problems
 from polymix.tables.infer_target import infer_target
 from polymix.tables.read import read_into, read_target, refuse
@@ -40,6 +41,9 @@ from polymix.tables.texts import has_pretrained
 TableSource = str | Path | pd.DataFrame
 PATHS = (ColumnType.IMAGE, ColumnType.AUDIO, ColumnType.TIMESERIES, ColumnType.FEATURES)
 """What cells that name files can be."""
+
+FOLDS, MAX_FOLDED_ROWS = 5, 20_000
+"""Rows are compared out of fold where fewer than so many are not sealed."""
 
 RECIPE, REPORT = "table.json", "data_report.json"
 """Files that stand in a table's dataset folder, and in the folders of runs on it."""
@@ -157,9 +161,32 @@ class TableBuilder:
         name = table.name
         with DatasetWriter(path, name, recipe.row_schema, len(rows), settings) as writer:
             writer.codes[:] = codes
+            writer.folds = self._folds(values[rows], rows, codes)
             writer.targets[:] = values[rows]
             read_into(table, rows, recipe, writer.arrays, writer.present, report, progress)
             writer.beside = {RECIPE: recipe.to_json(), REPORT: report.to_json()}
+
+    def _folds(self, targets: np.ndarray, rows: np.ndarray, codes: np.ndarray) -> np.ndarray | None:
+        """Folds of the rows that are not sealed, stratified or by group, where those are few.
+
+        Rows whose validation rows were named, by a column, a time or a table of their own, are
+        compared on those.
+        """
+        options, inside = self.options, codes != TEST
+        count = int(inside.sum())
+        named = options.split is not None or options.time is not None or self.tuning
+        if named or not FOLDS <= count < MAX_FOLDED_ROWS:
+            return None
+        groups = None
+        if options.group is not None:
+            cells = [None if c is None else text_of(c) for c in self.table[options.group][rows]]
+            names = [f"\0{row}" if c is None else c for row, c in enumerate(cells)]
+            groups = np.array(names, object).astype(str)[inside]
+            if len(np.unique(groups)) < FOLDS:
+                return None
+        folds = np.zeros(len(rows), np.int64)
+        folds[inside] = fold_codes(targets[inside], FOLDS, options.seed, groups=groups)
+        return folds
 
     @property
     def _splitter(self) -> str | None:

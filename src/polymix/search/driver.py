@@ -135,6 +135,7 @@ class Driver:
             schema=self.evaluator.dataset.schema,
             rows=len(self.evaluator.dataset.split.train),
             folds=self.state.folds,
+            most_rows=self._most_rows(),
             targets=self.evaluator.dataset.targets[self.evaluator.dataset.split.train],
             seed=self.seed,
             metric=self.evaluator.metric.name,
@@ -144,6 +145,10 @@ class Driver:
             difference=self.state.difference,
             predict=self.state.predict,
         )
+
+    def _most_rows(self) -> int:
+        split = self.evaluator.dataset.split
+        return len(split.development) + (len(split.test) if self.refit else 0)
 
     @property
     def _own_share(self) -> float:

@@ -42,6 +42,7 @@ class SearchTask:
         predict: seconds that a proposal is expected to take; 0 without a time limit.
         folds: into how many folds the development rows are cut, for those trials that are to be
             scored on all of them; 0 where they are not.
+        most_rows: of the largest fit there will be: what ships may be fitted on every row.
         targets: of the development rows that a strategy may look at: training rows.
     """
 
@@ -55,6 +56,7 @@ class SearchTask:
     difference: Callable[[Sequence[Trial], Sequence[Trial]], Interval]
     predict: Callable[[Proposal], float]
     folds: int = 0
+    most_rows: int = 0
     targets: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 

@@ -103,14 +103,16 @@ class Run:
         try:
             fit = self.evaluator.costs.fitting(proposal.genotype, len(split.train))
             if fit is not None:
-                return fit
+                passed = self.evaluator.pass_seconds(proposal.genotype)
+                return fit * max(1, proposal.fidelity.folds) + passed
             flops = self.evaluator.costs.trained(proposal.genotype, proposal.recipe)
             passed = self.evaluator.costs.passing(proposal.genotype, proposal.recipe)
         except CostError:
             return 0.0
-        return passed * self.rate.flop + self.rate.seconds(
+        once = self.rate.seconds(
             flops, proposal.fidelity, proposal.recipe, len(split.train), len(split.val)
         )
+        return passed * self.rate.flop + once * max(1, proposal.fidelity.folds)
 
     def effort(self, proposal: Proposal) -> float:
         """A trial's FLOPs: the same on any machine, so that no clock decides.

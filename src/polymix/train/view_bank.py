@@ -8,6 +8,7 @@ sealed rows are computed for the last refit alone, once the choice is made.
 from __future__ import annotations
 
 import hashlib
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,16 @@ from torch import Tensor
 from polymix import seeds
 from polymix.data.batch import RowSource
 from polymix.data.dataset import Dataset
-from polymix.nn.descriptions import Description
+from polymix.genotype import Block
+from polymix.nn.descriptions import Description, make_description
 from polymix.nn.model import Model
 from polymix.nn.views import FITTED, Views
 from polymix.train.feature_bank import BankSource, FeatureBank
 
 State = dict[str, Tensor]
+
+TIMED = 32
+"""Rows by which a pass through a frozen network is timed."""
 
 
 class ViewBank:
@@ -43,6 +48,7 @@ class ViewBank:
         self.folder, self.dataset, self.device, self.bank = folder, dataset, device, bank
         self._sealed: FeatureBank | None = None
         self._states: dict[str, State] = {}
+        self._timed: dict[tuple[str, Block], float] = {}
 
     def prepare(self, model: Model) -> None:
         """Bring a model's views to the state that they were fitted to, fitting those of none."""
@@ -71,6 +77,24 @@ class ViewBank:
             arrays = [self._array(name, views, place, sealed) for place in range(len(views.blocks))]
             features[name] = [(array, None) for array in arrays]
         return BankSource(self.dataset, features, slots, self.device)
+
+    def pass_seconds(self, name: str, block: Block) -> float:
+        """Seconds that a frozen network takes for a row, by a few that are timed."""
+        if (name, block) not in self._timed:
+            part = make_description(block, self.dataset.schema[name]).to(self.device).eval()
+            rows = self.dataset.split.development
+            rows = rows[self.dataset.present[rows, self.dataset.schema.index(name)]][:TIMED]
+            x = RowSource(self.dataset, self.device, [name]).batch(rows).inputs[name]
+            assert isinstance(x, Tensor)
+            taken = []
+            with torch.no_grad(), part.banking():
+                for few in (x[:2], x):  # the first call of all takes longer than any other
+                    begun = time.monotonic()
+                    if len(few):
+                        part.features(few)
+                    taken.append(time.monotonic() - begun)
+            self._timed[name, block] = taken[-1] / max(len(rows), 1)
+        return self._timed[name, block]
 
     def _array(self, name: str, views: Views, place: int, sealed: bool) -> np.ndarray:
         part, key = list(views)[place], self._key(name, views, place)

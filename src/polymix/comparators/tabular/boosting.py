@@ -72,7 +72,8 @@ class GradientBoosting:
                 # The pass through a network is all or nothing: no fewer rounds make it quicker.
                 read = run.ledger.decision("gradient boosting: pretrained")
                 if read is None:
-                    taken = run.evaluator.costs.fitting(genotype, rows) or 0.0
+                    taken = run.evaluator.pass_seconds(genotype)
+                    taken += run.evaluator.costs.fitting(genotype, rows) or 0.0
                     read = run.record_decision("gradient boosting: pretrained", taken <= allowed)
                 genotype = genotype if read else plain
             if decided is None:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from polymix.comparators.tabular.genotype import TabularGenotype
 from polymix.comparators.tabular.inner import FOLDS
@@ -24,15 +23,12 @@ from polymix.errors import GenotypeError, did_you_mean
 from polymix.genotype import Block
 from polymix.nn import build
 from polymix.nn.by_modality import ByModality
-from polymix.nn.descriptions import Description, Frozen
-from polymix.nn.model import Model, blank
+from polymix.nn.descriptions import Description, is_pretrained
+from polymix.nn.model import Model
 from polymix.nn.tokens import Features, Output
 from polymix.nn.views import CHUNK, Views, fit_views
 
 VERSION = 1
-
-FLOP = 5e-11
-"""Seconds that a frozen encoder takes for a FLOP."""
 
 
 class TabularModel(Model):
@@ -167,11 +163,15 @@ def _versions(genotype: TabularGenotype) -> dict[str, int]:
     return found | {block.name: view_version(block) for _, block in genotype.every_view}
 
 
+@build.frozen_blocks.register
+def _frozen_blocks(genotype: TabularGenotype) -> set[tuple[str, Block]]:
+    return {(name, block) for name, block in genotype.every_view if is_pretrained(block)}
+
+
 @build.fit_seconds.register
 def _fit_seconds(genotype: TabularGenotype, schema: Schema, rows: int) -> float:
     made = make_views(genotype, schema)
-    learned = learning_seconds(genotype, layouts_of(made, schema), schema, rows)
-    return learned + rows * FLOP * _frozen_flops(made, schema)
+    return learning_seconds(genotype, layouts_of(made, schema), schema, rows)
 
 
 def learning_seconds(
@@ -195,15 +195,3 @@ def learning_seconds(
         inner = learning_seconds(one, layouts, schema, rows * (FOLDS - 1) // FOLDS)
         total += FOLDS * inner + learning_seconds(one, layouts, schema, rows)
     return total
-
-
-@torch.no_grad()
-def _frozen_flops(made: dict[View, Description], schema: Schema) -> int:
-    """Of a row's frozen encoders; nothing where there is none."""
-    frozen = [(name, view) for (name, _), view in made.items() if isinstance(view, Frozen)]
-    if not frozen:
-        return 0
-    with FlopCounterMode(display=False) as counter:
-        for name, view in frozen:
-            view.eval().features(blank(schema, name))
-    return int(counter.get_total_flops())

@@ -108,7 +108,9 @@ def portfolio(
         kernels = [TabularGenotype(views=vectors, learner=learner, transform=first)]
     base = (linear, *kernels)
     forest, boosted = forest_block(schema, rows), boosting_blocks(schema, rows)
-    found = [linear, *kernels]
+    # What takes no pass through a network comes first: there is soon something to use.
+    quick = TabularGenotype(views=plain, learner=Block.of("linear"), transform=first)
+    found = [quick, linear, *kernels]
     found += [TabularGenotype(views=trees, learner=boosted[0], transform=first)]
     found += [TabularGenotype(views=trees, learner=forest)]
     if tables:
@@ -129,7 +131,7 @@ def portfolio(
     for transform in transforms[1:]:
         found += [
             one.model_copy(update={"transform": transform})
-            for one in (linear, *kernels, found[1 + len(kernels)])
+            for one in (linear, *kernels, found[2 + len(kernels)])
         ]
     return list(dict.fromkeys(found))
 

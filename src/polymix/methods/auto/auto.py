@@ -1,31 +1,38 @@
 """Auto: what to search, and how, by the data and the budget, with the reasons written down.
 
+    what is ready       fitted models on views of every modality, the best guess first: `portfolio`
+    what must be        networks, by MixMAS, where a modality has no view that says much of it, or
+    learned             where rows and clock are many: `_wants_networks`
+
     one modality        encoders alone: there is nothing to fuse
     many modalities     fewer candidates of each, so that every one is tried
     few rows            all of them in every probe, probes repeated, all training longer
     few recordings      their spectrograms move at random in training
     a tight time limit  the candidates that are quick
 
-What searches is MixMAS: its stages cost little, whatever the modalities. Gradient boosting stands
-among the finalists of every strategy, where the data are of its kind.
+What was scored out of fold is an ensemble's to choose from; see `comparators.ensemble`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field, PrivateAttr
 
+from polymix.comparators.tabular import model  # noqa: F401 - builds the portfolio's genotypes
+from polymix.comparators.tabular.genotype import TabularGenotype
+from polymix.comparators.tabular.portfolio import portfolio
 from polymix.data.sample import sample_size
 from polymix.data.schema import Kind, Modality
 from polymix.genotype import Block
 from polymix.methods.mixmas.candidates import CANDIDATES
 from polymix.methods.mixmas.mixmas import MixMAS
 from polymix.nn import catalog
-from polymix.records import Proposal, Trial
+from polymix.records import Fidelity, Proposal, Trial
 from polymix.search.protocol import SearchTask, Strategy
 
 MAX_FULL_MODALITIES = 4
@@ -50,10 +57,22 @@ QUICK_ENCODERS = ("mlp", "conv", "mlp-mixer")
 MIN_EPOCHS = 3
 
 
+NETWORK_ROWS = 5000
+"""Training rows from which networks are searched, whatever views there are."""
+
+SEARCH_SHARE = 0.6
+"""Of the budget, where a portfolio is searched: what it found is fitted twice more, and no more."""
+
+MAX_FINALISTS = 5
+"""Of the portfolio's members, those that the board shows."""
+
+
 class Auto(Strategy):
     """Chooses by the data and the budget; `reasons` says what, and why.
 
     Attributes:
+        portfolio: whether fitted models on views are tried; by the data where not given.
+        networks: whether networks are searched; by the data where not given.
         encoders: as MixMAS's; by the data where not given.
         epochs: of a probe; by the rows where not given.
         full_epochs: of the full training, at most; by the rows where not given.
@@ -65,21 +84,60 @@ class Auto(Strategy):
     name: ClassVar[str] = "auto"
     summary: ClassVar[str] = "chooses what to search by the data and the budget, and says why"
 
+    portfolio: bool | None = None
+    networks: bool | None = None
     encoders: list[str] | dict[str, list[str]] | None = None
     epochs: int | None = Field(default=None, ge=1)
     full_epochs: int | None = Field(default=None, ge=1)
     modality_dropout: float = Field(default=0.1, ge=0, lt=1)
     shift: float | None = Field(default=None, ge=0, lt=1)
 
-    _inner: MixMAS = PrivateAttr()
+    _task: SearchTask = PrivateAttr()
+    _inner: MixMAS | None = PrivateAttr(default=None)
     _reasons: list[str] = PrivateAttr(default_factory=list)
+    _waiting: list[TabularGenotype] = PrivateAttr(default_factory=list)
+    _asked: bool = PrivateAttr(default=False)
+    _scored: list[Trial] = PrivateAttr(default_factory=list)
 
     def setup(self, task: SearchTask) -> None:
         """Choose, and set up what was chosen."""
-        options, self._reasons = self._by_data(task)
+        self._task, self._reasons = task, []
+        self._waiting = self._ready()
+        if self._waiting:
+            kinds = ", ".join(f"{m.name} ({m.kind})" for m in task.schema.modalities)
+            scored = f"{task.folds} folds" if task.folds else "validation rows"
+            self._reasons.append(
+                f"{len(self._waiting)} fitted models on views of {kinds}, compared on {scored}"
+            )
+        if self._wants_networks():
+            self._set_up_networks()
+
+    def _ready(self) -> list[TabularGenotype]:
+        """The portfolio, where the data are of its kind: rows of a table, or few enough to fold."""
+        wanted = self._task.folds > 0 if self.portfolio is None else self.portfolio
+        if not wanted:
+            return []
+        task = self._task
+        return portfolio(task.schema, task.most_rows, task.targets)
+
+    def _wants_networks(self) -> bool:
+        """Networks are searched where they may find what no view says: many rows, no view."""
+        if self.networks is not None or not self._waiting:
+            return self.networks is not False or not self._waiting
+        if self.encoders is not None:
+            return True
+        return self._task.rows >= NETWORK_ROWS and self._task.seconds is not None
+
+    def _set_up_networks(self) -> None:
+        task = self._task
+        if self._waiting and task.seconds is not None:
+            # The portfolio comes first; half of the search is left to networks.
+            task = replace(task, seconds=task.seconds / 2)
+        options, reasons = self._by_data(task)
+        self._reasons += reasons
         self._inner = MixMAS(**options)
         self._inner.setup(task)
-        if self._cramped(task) and self.encoders is None:
+        if self._cramped(task, self._inner) and self.encoders is None:
             quick = {m.name: self._quick(m) for m in task.schema.modalities}
             self._inner = MixMAS(**{**options, "encoders": quick, "seeds": 1})
             self._inner.setup(task)
@@ -138,51 +196,79 @@ class Auto(Strategy):
         found = [n for n in CANDIDATES[modality.kind] if n in QUICK_ENCODERS]
         return found + [block.name for block in catalog.pretrained_for(modality)]
 
-    def _cramped(self, task: SearchTask) -> bool:
+    def _cramped(self, task: SearchTask, inner: MixMAS) -> bool:
         """Whether the time is short even for a few epochs of every candidate on half the rows."""
         if task.seconds is None:
             return False
-        wanted = min(task.rows, self._inner.sample_rows or sample_size(task.rows))
-        least = min(MIN_EPOCHS, self._inner.epochs)
+        wanted = min(task.rows, inner.sample_rows or sample_size(task.rows))
+        least = min(MIN_EPOCHS, inner.epochs)
         return any(
-            p.fidelity.epochs < least or p.fidelity.rows < wanted / 2
-            for p in self._inner.expected()
+            p.fidelity.epochs < least or p.fidelity.rows < wanted / 2 for p in inner.expected()
         )
+
+    @property
+    def search_share(self) -> float:
+        """More than usual where what is found is only fitted once more."""
+        return SEARCH_SHARE if self._waiting or self._scored else super().search_share
 
     def reasons(self) -> Sequence[str]:
         """What is searched, and why."""
         return self._reasons
 
-    # All else is that of what was chosen.
+    # The search: the portfolio member by member, then the networks.
 
     def ask(self) -> Sequence[Proposal]:
-        """The next cohort."""
-        return self._inner.ask()
+        """The next member of the portfolio, or the networks' next cohort."""
+        self._asked = bool(self._waiting)
+        if self._waiting:
+            return [self._proposal(self._waiting.pop(0))]
+        return self._inner.ask() if self._inner is not None else []
+
+    def _proposal(self, genotype: TabularGenotype) -> Proposal:
+        task = self._task
+        fidelity = Fidelity(task.rows, 1, task.seed, folds=task.folds)
+        # What takes longer than all of the search is not begun.
+        share = math.inf if task.seconds is None else task.seconds
+        keep = not task.folds
+        return Proposal(genotype, fidelity, keep=keep, stage="portfolio", share=share)
 
     def tell(self, trials: Sequence[Trial]) -> None:
         """The cohort's trials."""
-        self._inner.tell(trials)
+        if self._asked:
+            self._scored += [t for t in trials if t.usable]
+        elif self._inner is not None:
+            self._inner.tell(trials)
 
     def derive(self) -> Sequence[Proposal]:
-        """What to train in full."""
-        return self._inner.derive()
+        """The portfolio's best, best first, and the networks' winner."""
+        best = sorted(self._scored, key=lambda t: -t.value)[:MAX_FINALISTS]
+        found = [t.proposal for t in best]
+        if self._inner is not None:
+            found += self._inner.derive()
+        if not found and self._task.folds:  # nothing was scored: the first guess is what is left
+            found = [self._proposal(one) for one in self._ready()[:1]]
+        return found
 
     def chosen_encoders(self) -> Mapping[str, Block]:
-        """The encoder of each modality."""
-        return self._inner.chosen_encoders()
+        """The encoder of each modality, as the networks' search chose them."""
+        return {} if self._inner is None else self._inner.chosen_encoders()
 
     def random(self, rng: np.random.Generator) -> Proposal | None:
-        """A genotype of the space that was chosen."""
-        return self._inner.random(rng)
+        """A genotype of the networks' space; none where there is but the portfolio."""
+        return None if self._inner is None else self._inner.random(rng)
 
     def in_full(self, tried: Proposal, like: Proposal) -> Proposal:
         """What `random` gave, as it is to be trained in full."""
-        return self._inner.in_full(tried, like)
+        if self._inner is None:
+            return super().in_full(tried, like)
+        own = self._inner.derive()
+        return self._inner.in_full(tried, own[0] if own else like)
 
     def expected(self) -> Sequence[Proposal]:
         """All that will be asked for."""
-        return self._inner.expected()
+        networks = [] if self._inner is None else self._inner.expected()
+        return [*(self._proposal(one) for one in self._waiting), *networks]
 
     def size(self) -> int | None:
-        """How many genotypes the space holds."""
-        return self._inner.size()
+        """How many genotypes the networks' space holds; the portfolio is a list."""
+        return None if self._inner is None else self._inner.size()

@@ -8,6 +8,7 @@ from polymix.nn.descriptions.describers import (
     DESCRIPTIONS,
     describers_for,
     description_version,
+    is_pretrained,
     make_description,
 )
 from polymix.nn.descriptions.description import Description, Frozen, Together
@@ -32,5 +33,6 @@ __all__ = [
     "describers_for",
     "description_version",
     "is_columns",
+    "is_pretrained",
     "make_description",
 ]

@@ -71,6 +71,12 @@ def make_description(block: Block, modality: Modality) -> Description:
     return described
 
 
+def is_pretrained(block: Block) -> bool:
+    """Whether a view is a network's that comes with weights, whose pass is all that it costs."""
+    found = catalog.ENCODERS.get(block.name)
+    return block.name not in DESCRIPTIONS and found is not None and found.pretrained
+
+
 def description_version(block: Block) -> int:
     """The version of a description's code."""
     cls = DESCRIPTIONS.get(block.name)
