@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from polymix.errors import UsageError
-from polymix.runs.problems import Problems
+from polymix.errors import Problems, UsageError
 from polymix.runs.request import Request
 
 

@@ -22,10 +22,9 @@ from polymix.runs.config import RunConfig
 from polymix.runs.inference import Served, load_model, on_schema, predict_dataset
 from polymix.runs.rows import GIVEN, GivenRows, labelled, open_rows
 from polymix.runs.run_data import Data, is_own, open_own, own_table
-from polymix.runs.scores import Predictions, interval_json
 from polymix.runs.session import served_schema
 from polymix.scoring.calibration import calibration_error, for_metric
-from polymix.scoring.intervals import Referee
+from polymix.scoring.intervals import Predictions, Referee, interval_json
 from polymix.scoring.metrics import METRICS, Metric, metric_for
 from polymix.store.ledger import Ledger
 from polymix.store.run_folder import RunFolder

@@ -13,8 +13,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from polymix.records import EpochRecord, Interval, Role, Trial
+from polymix.runs.config import RunConfig
 from polymix.search.driver import Outcome
 from polymix.search.standings import Standing
+from polymix.store.ledger import Ledger
+from polymix.store.run_folder import RunFolder
 
 SCHEMA_VERSION = 1
 
@@ -152,3 +155,20 @@ def leaderboard(
             name: metrics[name] for name in ("chosen", "seeds", "ranked", "fusion_gain", "notes")
         }
     return board
+
+
+def board_of(folder: RunFolder) -> dict[str, Any]:
+    """What was tried and what won, as plain data.
+
+    Raises:
+        LedgerError: the run's ledger cannot be read.
+    """
+    config = RunConfig.of(folder)
+    rows, epochs = [], []
+    if config.ledger or folder.ledger_path.exists():
+        with Ledger.open(config.ledger or folder.ledger_path, read_only=True) as ledger:
+            rows = [trial_row(r.trial, r.role, r.origin) for r in ledger.rows()]
+            epochs = ledger.epochs("search")
+    metrics = None if folder.metrics is None else dict(folder.metrics)
+    board = leaderboard(metrics, rows, config.metric, epochs)
+    return {**board, "status": folder.status, "run": str(folder.path)}

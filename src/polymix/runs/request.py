@@ -13,7 +13,7 @@ from polymix.data.dataset import Dataset
 from polymix.data.schema import Task
 from polymix.datasets import Progress, open_dataset
 from polymix.datasets.own_table import TableOptions, open_table_dataset
-from polymix.errors import UsageError
+from polymix.errors import Problems, UsageError
 from polymix.runs.checks import (
     check_metric,
     check_names,
@@ -27,7 +27,6 @@ from polymix.runs.checks import (
 from polymix.runs.config import RunConfig, SourceConfig
 from polymix.runs.paths import free_path
 from polymix.runs.preflight import check_setup
-from polymix.runs.problems import Problems
 from polymix.runs.run_data import reopen_table
 from polymix.runs.session import default_threads
 from polymix.runs.table_options import column_types_of, is_table, table_options

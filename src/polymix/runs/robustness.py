@@ -15,9 +15,8 @@ from polymix.datasets import Progress
 from polymix.runs.config import RunConfig
 from polymix.runs.inference import Served
 from polymix.runs.rows import GivenRows
-from polymix.runs.scores import Predictions, interval_json
 from polymix.scoring.calibration import for_metric
-from polymix.scoring.intervals import Referee
+from polymix.scoring.intervals import Predictions, Referee, interval_json
 from polymix.scoring.metrics import metric_for
 from polymix.store.run_folder import RunFolder
 

@@ -14,12 +14,12 @@ from polymix.data.dataset import Dataset
 from polymix.data.schema import Task
 from polymix.datasets import Progress
 from polymix.errors import RunFolderError, UsageError
-from polymix.runs.board import board_of
 from polymix.runs.config import RunConfig
 from polymix.runs.evaluation import evaluate
 from polymix.runs.explain import explain_run
 from polymix.runs.export import export_onnx
 from polymix.runs.inference import Served, on_schema, predict_arrays, served_target
+from polymix.runs.leaderboard import board_of
 from polymix.runs.linear_probe import linear_probe
 from polymix.runs.paths import copy_run
 from polymix.runs.predictions import kept_columns, own_classes, predictions_frame
