@@ -13,11 +13,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from polymix.records import EpochRecord, Interval, Role, Trial
-from polymix.runs.config import RunConfig
+from polymix.runs.open_run import OpenRun
 from polymix.search.driver import Outcome
 from polymix.search.standings import Standing
-from polymix.store.ledger import Ledger
-from polymix.store.run_folder import RunFolder
+from polymix.tables.report import lost_lines
 
 SCHEMA_VERSION = 1
 
@@ -157,18 +156,19 @@ def leaderboard(
     return board
 
 
-def board_of(folder: RunFolder) -> dict[str, Any]:
+def board_of(run: OpenRun) -> dict[str, Any]:
     """What was tried and what won, as plain data.
 
     Raises:
         LedgerError: the run's ledger cannot be read.
     """
-    config = RunConfig.of(folder)
     rows, epochs = [], []
-    if config.ledger or folder.ledger_path.exists():
-        with Ledger.open(config.ledger or folder.ledger_path, read_only=True) as ledger:
+    if run.config.ledger or run.folder.ledger_path.exists():
+        with run.ledger() as ledger:
             rows = [trial_row(r.trial, r.role, r.origin) for r in ledger.rows()]
             epochs = ledger.epochs("search")
-    metrics = None if folder.metrics is None else dict(folder.metrics)
-    board = leaderboard(metrics, rows, config.metric, epochs)
-    return {**board, "status": folder.status, "run": str(folder.path)}
+    metrics = None if run.folder.metrics is None else dict(run.folder.metrics)
+    board = leaderboard(metrics, rows, run.config.metric, epochs)
+    lost = lost_lines(run.folder.data_report or {})
+    more = {"lost": lost} if lost else {}
+    return {**board, "status": run.folder.status, "run": str(run.path), **more}
