@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
@@ -22,9 +21,10 @@ from polymix.runs.export import export_run
 from polymix.runs.leaderboard import board_of
 from polymix.runs.linear_probe import linear_probe
 from polymix.runs.open_run import OpenRun
-from polymix.runs.options import FitOptions, RunOptions, checked_options, named_as_in_python
+from polymix.runs.options import FitOptions, checked_options
 from polymix.runs.paths import copy_run
 from polymix.runs.predict import Rows
+from polymix.runs.python_names import check_keywords, describe_keywords, named_as_in_python
 from polymix.runs.request import Request
 from polymix.runs.robustness import robustness
 from polymix.runs.rows import MAX_EXPLAINED_ROWS
@@ -128,12 +128,7 @@ class Predictor:
 
         Options:
         """
-        unknown = [name for name in options if name not in FitOptions.__annotations__]
-        if unknown:
-            known = FitOptions.__annotations__
-            raise UsageError(
-                [f"fit has no option '{n}': {did_you_mean(n, known)}" for n in unknown]
-            )
+        check_keywords(options)
         own = {"target": self.label, "problem": self.problem_type, "metric": self.eval_metric,
                "device": self.device, "jobs": self.jobs}  # fmt: skip
         request = Request.checked(
@@ -374,20 +369,4 @@ class Predictor:
         return predicting.score(self._run, data, y)
 
 
-def _described() -> None:
-    """Give `fit` the signature and the texts of its options, for `help` and notebooks."""
-    fit, lines, added = Predictor.fit, [], []
-    for name, field in RunOptions.model_fields.items():
-        if name in FitOptions.__annotations__:
-            default = field.get_default(call_default_factory=True) or field.default
-            kind = FitOptions.__annotations__[name]
-            added.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY,
-                                           default=default, annotation=kind))  # fmt: skip
-            lines.append(f"    {name}: {field.description}")
-    given = inspect.signature(fit)
-    plain = [p for p in given.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    fit.__signature__ = given.replace(parameters=[*plain, *added])  # type: ignore[attr-defined]
-    fit.__doc__ = (inspect.getdoc(fit) or "") + "\n" + "\n".join(lines)
-
-
-_described()
+describe_keywords(Predictor.fit)

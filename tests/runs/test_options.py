@@ -21,7 +21,6 @@ from polymix.runs.options import (
     SharedOptions,
     TableFlags,
     checked_options,
-    in_python,
     spelling,
 )
 
@@ -48,19 +47,6 @@ def test_the_command_line_has_every_option_and_no_other():
         "--seed", "--raw", "--run-dir", "--compare", "--reuse", "--device", "--jobs", "--ensemble",
         "--class-weights", "--option", "-o", "--data-option", "-d", "--dry-run", "--json",
     }  # fmt: skip
-
-
-def test_the_keywords_of_fit_are_the_options():
-    parameters = inspect.signature(Predictor.fit).parameters
-    assert set(FitOptions.__annotations__) == set(parameters) - {
-        "self", "train_data", "tuning_data", "callbacks", "progress",
-    }  # fmt: skip
-    assert parameters["seed"].default == 0
-    assert parameters["compare"].default == "fifth"
-    assert parameters["time_limit"].default is None
-    told = Predictor.fit.__doc__
-    assert all(f"{name}: {RunOptions.model_fields[name].description}" in told
-               for name in FitOptions.__annotations__)  # fmt: skip
 
 
 def test_a_configuration_has_what_is_asked_of_every_run():
@@ -120,19 +106,3 @@ def test_anything_is_an_option_or_is_told(given_options):
     assert len(wrong) <= len(given_options)
     for said in wrong:
         assert said.startswith("-")
-
-
-@pytest.mark.parametrize(
-    ("flags", "arguments"),
-    [
-        ("--jobs must be at least 1, but got 0", "jobs must be at least 1, but got 0"),
-        ("--class-weights x: Known: balanced.", "class_weights x: Known: balanced."),
-        ("-o epochs: no number", "options epochs: no number"),
-        ("name its column with --target", "name its column with label"),
-        ("`polymix resume a` goes on, or use --run-dir", "`polymix resume a` goes on, or use path"),
-        ("once, polymix datasets build avmnist --raw DIR", None),
-        ("a -- b, x--y, --", None),
-    ],
-)
-def test_flags_are_arguments_in_python(flags, arguments):
-    assert in_python(flags) == (arguments or flags)

@@ -7,18 +7,20 @@ configuration has its fields. It imports nothing heavy, because `--help` reads i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from polymix.errors import PolymixError, UsageError, did_you_mean
+from polymix.errors import UsageError, did_you_mean
 from polymix.units import parse_duration
+
+if TYPE_CHECKING:
+    from polymix.search.protocol import Strategy
 
 MAX_SEED = 2**31 - 1
 Balanced = Literal["balanced"]
@@ -36,7 +38,6 @@ class Spelling:
         metavar: what `--help` has in the place of a value.
         default: what `--help` says of the default; the default itself where not given.
         python_only: it is no option of the command line.
-        command_line_only: it is no keyword in Python.
     """
 
     flag: str = ""
@@ -45,7 +46,6 @@ class Spelling:
     metavar: str | None = None
     default: str = ""
     python_only: bool = False
-    command_line_only: bool = False
 
 
 def _seconds(given: Any) -> Any:
@@ -230,7 +230,7 @@ class FitOptions(TypedDict, total=False):
     ledger: str | None
     ensemble: bool
     class_weights: Balanced | None
-    strategy: str | BaseModel | None
+    strategy: str | Strategy | None
     rows: int | None
     raw: str | Path | None
     raise_errors: bool
@@ -292,42 +292,3 @@ def _told(name: str, fault: ErrorDetails) -> str:
         case "value_error":
             return str(about["error"])
     return f"{flag}: {fault['msg']} (got {value!r})"
-
-
-def _arguments() -> dict[str, str]:
-    """What a flag is called in Python, where that is not the flag with other dashes."""
-    found = {"--run-dir": "path", "--onnx": "path", "--split-column": "table split"}
-    for name, field in RunOptions.model_fields.items():
-        argument = spelling(field).argument or name
-        found |= {f: argument for f in (flag_of(name, field), spelling(field).flag) if f}
-    return found
-
-
-_FLAG = re.compile(r"`[^`]*`|polymix [a-z][^:;,`]*|(?<![\w-])(?:--[a-z][a-z-]*|-[od](?= ))")
-
-
-def in_python(problem: str) -> str:
-    """A message that names flags, with the arguments' names; command lines in it stay.
-
-    >>> in_python("--time-limit 'soon' is not a duration; see `polymix search --help`")
-    "time_limit 'soon' is not a duration; see `polymix search --help`"
-    """
-    known = _arguments()
-
-    def renamed(match: re.Match[str]) -> str:
-        said = match.group()
-        plain = said if not said.startswith("--") else said[2:].replace("-", "_")
-        return known.get(said, plain)
-
-    return _FLAG.sub(renamed, problem)
-
-
-@contextmanager
-def named_as_in_python() -> Iterator[None]:
-    """Errors raised within name the arguments of Python, not the command line's flags."""
-    try:
-        yield
-    except PolymixError as error:
-        error.problems = tuple(in_python(problem) for problem in error.problems)
-        error.args = ("\n".join(error.problems),)
-        raise
