@@ -45,7 +45,8 @@ def test_the_command_line_has_every_option_and_no_other():
         "--target", "--group", "--time", "--split-column", "--column-types", "--schema-file",
         "--image-size", "--strict", "--strategy", "--metric", "--time-limit", "--trials", "--rows",
         "--seed", "--raw", "--run-dir", "--compare", "--reuse", "--device", "--jobs", "--ensemble",
-        "--class-weights", "--option", "-o", "--data-option", "-d", "--dry-run", "--json",
+        "--class-weights", "--raise-errors", "--option", "-o", "--data-option", "-d", "--dry-run",
+        "--json",
     }  # fmt: skip
 
 

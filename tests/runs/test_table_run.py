@@ -216,7 +216,7 @@ def test_what_cannot_be_used_is_said_at_once(numbers, tmp_path):
         fitted(numbers[:40], numbers[40:][["a", "y"]], tmp_path / "run")
     with pytest.raises(UsageError, match=r"^group and tuning data exclude each other"):
         Predictor("y", path=tmp_path / "run").fit(numbers, numbers, table={"group": "b"})
-    with pytest.raises(UsageError, match="tuning data: of tables alone"):
+    with pytest.raises(UsageError, match="tuning data: only for tables"):
         Predictor(path=tmp_path / "run").fit("demo", numbers)
     assert not (tmp_path / "run").exists()
 
