@@ -107,14 +107,14 @@ BAD = [
     (["demo", "--time-limit", "10 parsecs"], "--time-limit '10 parsecs' is not a duration"),
     (["demo", "--time-limit", "0"], "--time-limit '0' is not a duration"),
     (["demo", "--time-limit", "-5m"], "--time-limit '-5m' is not a duration"),
-    (["demo", "--rows", "-5"], "--rows -5: "),
-    (["demo", "--rows", "0"], "--rows 0: "),
+    (["demo", "--rows", "-5"], "--rows must be at least 1, but got -5"),
+    (["demo", "--rows", "0"], "--rows must be at least 1, but got 0"),
     (["demo", "--rows", "99999"], "--rows 99999: 'demo' has 3500 training rows"),
     (["demo", "--rows", "abc"], "--rows"),
-    (["demo", "--trials", "0"], "--trials 0: "),
-    (["demo", "--trials", "-1"], "--trials -1: "),
-    (["demo", "--seed", "-1"], "--seed -1: "),
-    (["demo", "--jobs", "0"], "--jobs 0: "),
+    (["demo", "--trials", "0"], "--trials must be at least 1, but got 0"),
+    (["demo", "--trials", "-1"], "--trials must be at least 1, but got -1"),
+    (["demo", "--seed", "-1"], "--seed must be at least 0, but got -1"),
+    (["demo", "--jobs", "0"], "--jobs must be at least 1, but got 0"),
     (["demo", "--device", "banana"], "--device banana: not usable here"),
     (["demo", "--compare", "ful"], "--compare ful: did you mean 'full'?"),
     (["demo", "--compare", "x"], "--compare x: Known: fifth, full."),
@@ -505,7 +505,7 @@ def test_ctrl_c_says_how_to_go_on_and_resuming_finishes(workplace, says):
     assert process.returncode == 130, "".join(seen) + err
     assert out == ""
     assert "Traceback" not in err
-    assert err.rstrip().endswith("go on with: polymix resume part")
+    assert err.rstrip().endswith("continue with: polymix resume part")
     before = strict_json(says("leaderboard", "part", "--json"))
     assert before["status"] == "running"
     after = strict_json(says("resume", "part", "--json"))
@@ -520,7 +520,7 @@ def test_ctrl_c_before_anything_was_written_says_so(workplace, capfd, monkeypatc
 
     monkeypatch.setattr("polymix.runs.request.open_dataset", interrupt)
     assert run(["search", "demo"]) == 130
-    assert capfd.readouterr().err == "\nstopped; nothing was written\n"
+    assert capfd.readouterr().err == "\nStopped. Nothing was written.\n"
     assert not list(workplace.iterdir())
 
 

@@ -62,13 +62,26 @@ class TestRefusals:
         assert not list(workplace.iterdir())
 
     def test_jobs(self):
-        with pytest.raises(UsageError, match="jobs >= 1 must hold, but got 0"):
+        with pytest.raises(UsageError, match=r"^jobs must be at least 1, but got 0"):
             Predictor(jobs=0)
 
     @pytest.mark.parametrize("limit", [0, -1.5, float("nan"), float("inf"), "soon"])
     def test_time_limits(self, limit, workplace):
         with pytest.raises(UsageError, match=r"time.limit"):
             Predictor(path="run").fit(synthetic(), time_limit=limit)
+        assert not list(workplace.iterdir())
+
+    def test_what_is_wrong_is_named_as_it_was_written(self, workplace):
+        with pytest.raises(UsageError) as error:
+            Predictor(path="run", device="banana").fit(
+                "demo", trials=0, time_limit="soon", reuse=["nowhere"], raw="nowhere"
+            )
+        assert [problem.split()[0] for problem in error.value.problems] == [
+            "time_limit", "trials", "raw", "device", "reuse",
+        ]  # fmt: skip
+        assert "--" not in str(error.value)
+        with pytest.raises(UsageError, match="fit has no option 'tials': did you mean 'trials'"):
+            Predictor(path="run").fit("demo", tials=3)
         assert not list(workplace.iterdir())
 
     def test_options_of_a_strategy_object(self, workplace):

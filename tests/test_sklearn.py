@@ -30,7 +30,7 @@ def test_parameters_are_the_constructors(tmp_path):
     assert predictor.jobs == 2
     with pytest.raises(UsageError, match="no 'job': did you mean 'jobs'"):
         predictor.set_params(job=1)
-    with pytest.raises(UsageError, match="jobs >= 1"):
+    with pytest.raises(UsageError, match="jobs must be at least 1"):
         predictor.set_params(jobs=0)
 
 

@@ -1,30 +1,39 @@
-"""The Python front door: how a run is made, or gone on with; `TrainedRun` says how it is used."""
+"""The Python front door: a run is made, or gone on with, and used."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
+import numpy as np
 import pandas as pd
 from sklearn.utils import Tags, TargetTags
 
 from polymix.data.dataset import Dataset
 from polymix.datasets import Progress
-from polymix.datasets.own_table import report_of
 from polymix.errors import RunFolderError, UsageError, did_you_mean
-from polymix.runs.config import RunConfig
+from polymix.runs import predict as predicting
+from polymix.runs import search as searching
+from polymix.runs.evaluation import evaluate
+from polymix.runs.explain import explain
+from polymix.runs.export import export_run
+from polymix.runs.leaderboard import board_of
+from polymix.runs.linear_probe import linear_probe
+from polymix.runs.open_run import OpenRun
+from polymix.runs.options import FitOptions, checked_options
+from polymix.runs.paths import copy_run
+from polymix.runs.predict import Rows
+from polymix.runs.python_names import check_keywords, describe_keywords, named_as_in_python
 from polymix.runs.request import Request
-from polymix.runs.run_data import Data, open_own
-from polymix.runs.session import Session, default_device
-from polymix.runs.trained import TrainedRun
+from polymix.runs.robustness import robustness
+from polymix.runs.rows import MAX_EXPLAINED_ROWS
+from polymix.runs.run_data import Data
 from polymix.search.callbacks import Callback
-from polymix.search.driver import Compare
 from polymix.search.protocol import Strategy
-from polymix.store.run_folder import RunFolder
 
 
-class Predictor(TrainedRun):
+class Predictor:
     """Finds an architecture for multimodal data, trains it, and predicts with it.
 
     Args:
@@ -42,6 +51,7 @@ class Predictor(TrainedRun):
         >>> predictor.evaluate()["metrics"]["accuracy"]              # doctest: +SKIP
     """
 
+    @named_as_in_python()
     def __init__(
         self,
         label: str | None = None,
@@ -52,13 +62,17 @@ class Predictor(TrainedRun):
         device: str | None = None,
         jobs: int = 1,
     ) -> None:
-        if jobs < 1:
-            raise UsageError(f"jobs >= 1 must hold, but got {jobs}")
-        super().__init__(path, device)
-        self.label, self.problem_type, self.eval_metric = label, problem_type, eval_metric
-        self.jobs = jobs
+        _, wrong = checked_options({"jobs": jobs})
+        if wrong:
+            raise UsageError(wrong)
         self._params = {"label": label, "problem_type": problem_type, "eval_metric": eval_metric,
                         "path": path, "device": device, "jobs": jobs}  # fmt: skip
+        self.label, self.problem_type, self.eval_metric = label, problem_type, eval_metric
+        self.path = None if path is None else Path(path)
+        self.device, self.jobs = device, jobs
+        self._ledger: str | None = None  # where it is, if a database outside of the run folder
+        self._dataset: Dataset | None = None  # the run's own, where it is still open
+        self._opened: OpenRun | None = None
 
     # As scikit-learn's estimators: `clone`, `get_params` and `set_params` work.
 
@@ -84,29 +98,19 @@ class Predictor(TrainedRun):
         """What scikit-learn asks first: neither classifier nor regressor before it has data."""
         return Tags(estimator_type=None, target_tags=TargetTags(required=False))
 
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether there is a model to predict with."""
+        return self.path is not None and (self.path / "model.safetensors").is_file()
+
+    @named_as_in_python()
     def fit(
         self,
         train_data: Data,
         tuning_data: str | Path | pd.DataFrame | None = None,
         *,
-        time_limit: float | str | None = None,
-        trials: int | None = None,
-        strategy: str | Strategy | None = None,
-        options: Mapping[str, Any] | None = None,
-        data_options: Mapping[str, Any] | None = None,
-        rows: int | None = None,
-        raw: str | Path | None = None,
-        column_types: Mapping[str, str] | None = None,
-        table: Mapping[str, Any] | None = None,
-        seed: int = 0,
-        compare: Compare = "fifth",
-        reuse: Sequence[str | Path] = (),
-        ledger: str | None = None,
-        class_weights: str | None = None,
-        ensemble: bool = False,
-        raise_errors: bool = False,
         callbacks: Sequence[Callback] = (),
         progress: Progress | None = None,
+        **options: Unpack[FitOptions],
     ) -> Predictor:
         """Search, compare, train, choose; the run folder is `self.path`.
 
@@ -115,83 +119,27 @@ class Predictor(TrainedRun):
                 own validation and test rows, or they are drawn from it.
             tuning_data: a table of the rows that validate, with the columns of `train_data`, a
                 table as well: all of that is then trained on, and there are no test rows.
-            time_limit: seconds, or text such as "10m"; none for no limit.
-            trials: trials to make in all, the finalists' included; none for no limit.
-            strategy: its name, or an object; `auto` for a table and `mixmas` for a dataset where
-                not given.
-            options: of a strategy given by name.
-            data_options: of a dataset given by name, e.g. `{"task": "icd9-7"}` for `mimic`.
-            rows: training rows to use; all where not given.
-            raw: folder of the dataset's raw files.
-            column_types: of a table's columns, in place of what would be found in them.
-            table: how else a table is read, e.g. `{"group": "patient"}`; see `TableOptions`.
-            seed: of everything.
-            compare: random search gets a `fifth` of the search, or as much (`full`).
-            reuse: run folders whose trials may be taken over.
-            ledger: a database's URL, in place of the folder's own ledger.
-            class_weights: `balanced` weighs each class in the loss by how rare it is.
-            ensemble: let a weighted mean of the finalists stand among them.
-            raise_errors: raise what a candidate raises, with its traceback, in place of writing
-                it down as failed: to debug an encoder of your own. All is trained in this process.
             callbacks: watch the run.
             progress: called as `progress(done, total, what)` while a dataset is built.
+            options: see below; `strategy` may also be a strategy object.
 
         Raises:
             PolymixError: something cannot be used; nothing was written.
+
+        Options:
         """
-        return self.run(
-            Request(
-                train_data,
-                label=self.label,
-                problem=self.problem_type,
-                tuning=tuning_data,
-                metric=self.eval_metric,
-                device=self.device,
-                jobs=self.jobs,
-                time_limit=time_limit,
-                trials=trials,
-                strategy=strategy,
-                options=options or {},
-                data_options=data_options or {},
-                rows=rows,
-                raw=raw,
-                table={**(table or {}), **({"types": dict(column_types)} if column_types else {})},
-                seed=seed,
-                compare=compare,
-                reuse=reuse,
-                ledger=ledger,
-                class_weights=class_weights,
-                ensemble=ensemble,
-                raise_errors=raise_errors,
-            ),
-            callbacks,
-            progress,
+        check_keywords(options)
+        own = {"target": self.label, "problem": self.problem_type, "metric": self.eval_metric,
+               "device": self.device, "jobs": self.jobs}  # fmt: skip
+        request = Request.checked(
+            train_data, {**own, **options}, tuning=tuning_data, path=self.path
         )
-
-    def run(
-        self,
-        request: Request,
-        callbacks: Sequence[Callback] = (),
-        progress: Progress | None = None,
-    ) -> Predictor:
-        """Run what was asked for; see `fit`.
-
-        Raises:
-            PolymixError: something cannot be used; nothing was written.
-        """
-        path = request.place(self.path)
-        plan = request.resolve(progress)
-        report = report_of(plan.dataset)
-        for callback in callbacks if report else ():
-            callback.on_table(report)
-        session = Session.start(path, plan.config, plan.dataset, plan.strategy, callbacks)
-        session.raise_errors = request.raise_errors
-        self.path, self._dataset = path, plan.dataset
-        with session.folder:
-            session.run()
+        self._dataset = searching.search(request, callbacks, progress)
+        self.path, self._ledger, self._opened = request.path, request.asked.ledger, None
         return self
 
     @classmethod
+    @named_as_in_python()
     def resume(
         cls,
         path: str | Path,
@@ -218,16 +166,14 @@ class Predictor(TrainedRun):
             RunFolderError: it is no run folder, or belongs to other data.
         """
         predictor = cls.load(path, ledger=ledger)
-        with RunFolder.open(Path(path), write=True) as folder:
-            if folder.status == "finished":
-                return predictor
-            dataset = open_own(folder, data, progress, tuning_data)
-            session = Session.resume(folder, dataset, strategy, callbacks)
-            predictor._dataset = dataset
-            session.run()
+        predictor._dataset = searching.resume(
+            predictor._run, data, tuning_data,
+            strategy=strategy, callbacks=callbacks, progress=progress,
+        )  # fmt: skip
         return predictor
 
     @classmethod
+    @named_as_in_python()
     def load(cls, path: str | Path, *, ledger: str | None = None) -> Predictor:
         """Open a run folder. Nothing in it is executed, and no path in it leads outside.
 
@@ -239,17 +185,188 @@ class Predictor(TrainedRun):
         Raises:
             RunFolderError: it is no run folder, or something in it cannot be trusted.
         """
-        with RunFolder.open(Path(path)) as folder:
-            config = RunConfig.of(folder)
-            if config.ledger != ledger:
-                raise RunFolderError(
-                    f"{path} keeps its ledger outside of it, at {config.ledger}: if you trust that "
-                    "database, name it in Predictor.load(…, ledger=…)"
-                    if config.ledger
-                    else f"{path} has a ledger of its own: leave ledger={ledger!r} out"
-                )
-            device = config.device if config.device == "cpu" else default_device()
-            label = folder.schema.target.name
-        predictor = cls(label, eval_metric=config.metric, path=path, device=device)
-        predictor.jobs = config.jobs
+        run = OpenRun.open(path, ledger=ledger)
+        label, config = run.folder.schema.target.name, run.config
+        predictor = cls(
+            label, eval_metric=config.metric, path=path, device=str(run.device), jobs=config.jobs
+        )
+        predictor._ledger, predictor._opened = ledger, run
         return predictor
+
+    @property
+    def _run(self) -> OpenRun:
+        """The run, opened once it is finished; until then it changes, and is opened each time.
+
+        Raises:
+            RunFolderError: nothing was fitted, or it is no run folder.
+        """
+        if self.path is None:
+            raise RunFolderError("nothing was fitted yet: call fit, or load a run folder")
+        kept = self._opened
+        if kept is None or not kept.finished or kept.path != self.path:
+            kept = OpenRun.open(self.path, device=self.device, ledger=self._ledger)
+        kept.own = self._dataset
+        self._opened = kept
+        return kept
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """The classes or labels, in the order of `predict_proba`'s columns.
+
+        Raises:
+            AttributeError: nothing was fitted, or a regression.
+        """
+        if not self.__sklearn_is_fitted__():
+            raise AttributeError("nothing was fitted yet, so that there are no classes")
+        if not self._run.target.classes:
+            raise AttributeError("a regression has no classes")
+        return predicting.classes(self._run)
+
+    def save(self, path: str | Path) -> None:
+        """Copy the run folder.
+
+        Raises:
+            RunFolderError: `path` exists, or nothing was fitted.
+        """
+        copy_run(self._run.folder, Path(path))
+
+    def leaderboard(self) -> pd.DataFrame:
+        """What was tried and what won: finalists first, by rank."""
+        return pd.DataFrame(self.leaderboard_json()["rows"])
+
+    def leaderboard_json(self) -> dict[str, Any]:
+        """The leaderboard as plain data; see `polymix.runs.leaderboard`."""
+        return board_of(self._run)
+
+    @named_as_in_python()
+    def evaluate(
+        self, data: Data | None = None, *, progress: Progress | None = None
+    ) -> dict[str, Any]:
+        """Score on the run's test rows, once the choice is made; written to `evaluation.json`.
+
+        Args:
+            data: where the run's data were an object, the same ones; else, rows of one's own (a
+                table, or a dataset's folder or name), on which the model alone is scored, and
+                nothing is written.
+            progress: called as `progress(done, total, what)` while rows are read.
+        """
+        return evaluate(self._run, data, progress)
+
+    @named_as_in_python()
+    def explain(
+        self,
+        data: Data | None = None,
+        *,
+        rows: int = MAX_EXPLAINED_ROWS,
+        progress: Progress | None = None,
+    ) -> dict[str, Any]:
+        """How much each modality matters, and whether fusion helped; see `polymix.runs.explain`.
+
+        Args:
+            data: a table, a dataset or its folder or name; the run's own validation rows where
+                not given.
+            rows: at most so many are drawn.
+            progress: called as `progress(done, total, what)` while rows are read.
+        """
+        return explain(self._run, data, rows=rows, progress=progress)
+
+    @named_as_in_python()
+    def robustness(
+        self,
+        data: Data | None = None,
+        *,
+        rows: int = MAX_EXPLAINED_ROWS,
+        progress: Progress | None = None,
+    ) -> dict[str, Any]:
+        """How the score holds up as modalities get noisier or fewer; arguments as in `explain`."""
+        return robustness(self._run, data, rows=rows, progress=progress)
+
+    @named_as_in_python()
+    def export_onnx(
+        self, path: str | Path, data: Data | None = None, *, progress: Progress | None = None
+    ) -> dict[str, Any]:
+        """Export to ONNX, after checking that it gives the same predictions.
+
+        Args:
+            path: the file to write.
+            data: rows on which the two are compared; the run's own validation rows where not given.
+            progress: called as `progress(done, total, what)` while rows are read.
+        """
+        return export_run(self._run, Path(path), data, progress)
+
+    @named_as_in_python()
+    def linear_probe(
+        self,
+        data: Dataset | None = None,
+        *,
+        epochs: int = 10,
+        callbacks: Sequence[Callback] = (),
+        progress: Progress | None = None,
+    ) -> dict[str, Any]:
+        """How good the encoders are that fused training left behind (M2-Mixer, Table III).
+
+        See `polymix.runs.linear_probe`; scores are of the validation rows.
+        """
+        return linear_probe(self._run, data, epochs=epochs, callbacks=callbacks, progress=progress)
+
+    @named_as_in_python()
+    def predict_proba(
+        self,
+        data: Rows,
+        present: Mapping[str, np.ndarray] | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> np.ndarray:
+        """Probabilities of classes or labels, `(N, K)`, or values `(N, 1)`, a row for each row.
+
+        Args:
+            data: raw arrays by modality, `(N, *shape)`, one that is left out is absent; or a
+                table, or a dataset or its folder or name, all of whose rows are predicted.
+            present: `(N,)` bool by modality, where only some rows of raw arrays lack one.
+            progress: called as `progress(done, total, what)` while rows are read.
+        """
+        return predicting.predict_proba(self._run, data, present, progress)
+
+    @named_as_in_python()
+    def predict(
+        self,
+        data: Rows,
+        present: Mapping[str, np.ndarray] | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> np.ndarray:
+        """Classes `(N,)`, label sets `(N, L)` bool, or values `(N,)`; see `predict_proba`.
+
+        Classes are of the type that they have in the table that was fitted: text, int, float, bool.
+        """
+        return predicting.predict(self._run, data, present, progress)
+
+    @named_as_in_python()
+    def predictions(
+        self, data: Data, *, keep: Sequence[str] = (), progress: Progress | None = None
+    ) -> pd.DataFrame:
+        """What `predict` and `predict_proba` say, a row for each row; see `predictions_frame`.
+
+        Args:
+            data: a table, or a dataset or its folder or name.
+            keep: columns of the table that stand before the predictions, such as an id.
+            progress: called as `progress(done, total, what)` while rows are read.
+        """
+        return predicting.predictions(self._run, data, keep=keep, progress=progress)
+
+    @named_as_in_python()
+    def score(self, data: Rows, y: np.ndarray | None = None) -> float:
+        """The metric on rows, higher is better.
+
+        Args:
+            data: as `predict_proba` takes them.
+            y: what is right: class names `(N,)`, label sets `(N, L)`, or values `(N,)`; a
+                dataset has its own.
+
+        Raises:
+            UsageError: `y` is missing, or names classes that were not trained.
+        """
+        return predicting.score(self._run, data, y)
+
+
+describe_keywords(Predictor.fit)

@@ -89,7 +89,7 @@ def test_an_explanation(task, tmp_path):
         assert 0 < modality["present"] < 1
     few = Predictor.load(tmp_path / "run").explain(data, rows=5)
     assert (few["n"], few["of"]) == (5, 21)
-    with pytest.raises(UsageError, match="--rows 0"):
+    with pytest.raises(UsageError, match=r"^rows must be at least 1, but got 0"):
         Predictor.load(tmp_path / "run").explain(data, rows=0)
 
 

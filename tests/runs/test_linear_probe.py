@@ -8,6 +8,7 @@ import pytest
 from polymix.predictor import Predictor
 from polymix.records import Role
 from polymix.runs.linear_probe import frozen_proposals, linear_probe
+from polymix.runs.open_run import OpenRun
 from polymix.store.ledger import Ledger
 from polymix.store.run_folder import RunFolder
 from polymix.testing.toy_data import toy_dataset
@@ -26,10 +27,10 @@ def _run(tmp_path_factory):
 
 def test_every_fused_finalist_and_modality_has_a_row(run):
     path, data = run
-    with RunFolder.open(path, write=True) as folder:
-        result = linear_probe(folder, data, epochs=2)
-        alone = {"single", "gradient boosting"}  # one encoder, or none that is trained
-        labels = {f["label"] for f in folder.metrics["finalists"] if not alone & {*f["roles"]}}
+    opened = OpenRun.open(path)
+    result = linear_probe(opened, data, epochs=2)
+    alone = {"single", "gradient boosting"}  # one encoder, or none that is trained
+    labels = {f["label"] for f in opened.metrics["finalists"] if not alone & {*f["roles"]}}
     json.dumps(result, allow_nan=False)
     rows = result["rows"]
     assert {r["label"] for r in rows} == labels
@@ -43,13 +44,13 @@ def test_every_fused_finalist_and_modality_has_a_row(run):
 
 def test_asking_again_trains_nothing(run):
     path, data = run
-    with RunFolder.open(path, write=True) as folder:
-        first = linear_probe(folder, data, epochs=2)
-        with Ledger.open(folder.ledger_path) as ledger:
-            before = len(ledger.rows())
-        assert linear_probe(folder, data, epochs=2) == first
-        with Ledger.open(folder.ledger_path) as ledger:
-            assert len(ledger.rows()) == before
+    opened = OpenRun.open(path)
+    first = linear_probe(opened, data, epochs=2)
+    with opened.ledger() as ledger:
+        before = len(ledger.rows())
+    assert linear_probe(opened, data, epochs=2) == first
+    with opened.ledger() as ledger:
+        assert len(ledger.rows()) == before
 
 
 def test_the_encoder_stays_as_it_is_and_the_head_is_trained(run):

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from polymix.errors import UsageError
-from polymix.runs.problems import Problems
+from polymix.errors import Problems, UsageError
 from polymix.runs.request import Request
 
 
@@ -23,14 +22,26 @@ def test_a_request_finds_its_place_once_all_is_well(workplace):
     problems = Problems()
     with problems.caught():
         raise UsageError("an option that is none")
-    asked = Request("demo", metric="acuracy", trials=0)
+    asked = {"metric": "acuracy", "trials": 0}
     with pytest.raises(UsageError) as error:
-        asked.place(Path("taken"), problems)
+        Request.checked("demo", asked, path="taken", problems=problems)
     said = error.value.problems
     assert len(said) == 4
     assert said[0] == "an option that is none"
-    assert "--trials 0" in said[1]
+    assert said[1] == "--trials must be at least 1, but got 0"
     assert "no metric 'acuracy'" in said[2]
     assert "taken exists" in said[3]
-    assert Request("demo").place(None) == Path("runs/demo")
+    assert Request.checked("demo", {}).path == Path("runs/demo")
+    assert Request.checked("demo", {}, path="taken", dry=True).path is None
     assert [path.name for path in workplace.iterdir()] == ["taken"]
+
+
+def test_what_goes_with_tables_alone_is_told(workplace):
+    with pytest.raises(UsageError, match="group, tuning data: only for tables, but 'demo' is none"):
+        Request.checked("demo", {"table": {"group": "patient"}}, tuning="more.csv")
+    with pytest.raises(UsageError) as error:
+        Request.checked("films.csv", {"raw": ".", "data_options": {"rows": 3}})
+    assert list(error.value.problems) == [
+        "a table needs a target: name its column with --target",
+        "a table has no raw files or settings: omit --raw and --data-option",
+    ]

@@ -13,7 +13,7 @@ from PIL import Image
 from polymix import Predictor
 from polymix.errors import DataError, UsageError
 from polymix.runs.export import TOLERANCE, run_graph
-from polymix.runs.request import reopen_table
+from polymix.runs.run_data import reopen_table
 from polymix.tables.read import read_rows
 from polymix.tables.recipe import TableRecipe
 from polymix.tables.texts import TextTokenizer
@@ -214,9 +214,9 @@ def test_what_cannot_be_used_is_said_at_once(numbers, tmp_path):
     assert len(caught.value.problems) == 2
     with pytest.raises(DataError, match="'table' has 'b': the table has no such column"):
         fitted(numbers[:40], numbers[40:][["a", "y"]], tmp_path / "run")
-    with pytest.raises(UsageError, match="--group and tuning data exclude each other"):
+    with pytest.raises(UsageError, match=r"^group and tuning data exclude each other"):
         Predictor("y", path=tmp_path / "run").fit(numbers, numbers, table={"group": "b"})
-    with pytest.raises(UsageError, match="tuning data: of tables alone"):
+    with pytest.raises(UsageError, match="tuning data: only for tables"):
         Predictor(path=tmp_path / "run").fit("demo", numbers)
     assert not (tmp_path / "run").exists()
 

@@ -67,8 +67,8 @@ class Stopped:
 
     def __str__(self) -> str:
         if self.folder is None or not (self.folder / "description.json").is_file():
-            return "stopped; nothing was written"
-        return f"stopped; what was learned is kept, go on with: polymix resume {self.folder}"
+            return "Stopped. Nothing was written."
+        return f"Stopped. Progress is saved; continue with: polymix resume {self.folder}"
 
 
 @contextmanager

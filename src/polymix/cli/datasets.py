@@ -46,7 +46,7 @@ def build(
     raw: Annotated[
         Path | None, typer.Option(help="Folder of its raw files.", show_default="none")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     option: Annotated[
         list[str] | None,
         typer.Option("--option", "-o", metavar="KEY=VALUE", help="A setting of the dataset.",
@@ -73,7 +73,7 @@ def fetch(
     name: Annotated[str, typer.Argument(help="The dataset's name.", show_default=False)],
     to: Annotated[Path, typer.Option(help="Folder to put its raw files in.", show_default=False)],
 ) -> None:
-    """Download a dataset's raw files; one that was stopped goes on where it broke."""
+    """Download a dataset's raw files. Interrupted downloads continue."""
     with errors():
         from polymix.datasets.fetchable import fetch_dataset
 

@@ -17,16 +17,17 @@ TableArgument = Annotated[
         show_default="the run's own",
     ),
 ]
-MostRows = Annotated[int, typer.Option(help="Rows that are drawn, at most.")]
+MostRows = Annotated[int, typer.Option(help="Use at most this many rows, chosen at random.")]
 
 
 def leaderboard(directory: RunDir, as_json: AsJson = False) -> None:
-    """What was tried, what won, and by how much."""
+    """Show what was tried, what won, and by how much."""
     with errors():
         from polymix.cli.board import show_board
-        from polymix.predictor import Predictor
+        from polymix.runs.leaderboard import board_of
+        from polymix.runs.open_run import OpenRun
 
-        board = Predictor.load(directory).leaderboard_json()
+        board = board_of(OpenRun.open(directory))
         if as_json:
             print_json(board)
         else:
@@ -34,13 +35,14 @@ def leaderboard(directory: RunDir, as_json: AsJson = False) -> None:
 
 
 def evaluate(directory: RunDir, table: TableArgument = None, as_json: AsJson = False) -> None:
-    """Score the run's model on its test rows, which nothing else opens; or on TABLE."""
+    """Score the run's model on its test rows, which nothing else opens, or on TABLE."""
     with errors():
         from polymix.cli.reports import show_evaluation
-        from polymix.predictor import Predictor
+        from polymix.runs import evaluation
+        from polymix.runs.open_run import OpenRun
 
         with watched() as progress:
-            result = Predictor.load(directory).evaluate(table, progress=progress)
+            result = evaluation.evaluate(OpenRun.open(directory), table, progress)
         if as_json:
             print_json(result)
         else:
@@ -69,14 +71,15 @@ def predict(
 ) -> None:
     """Predict every row of TABLE, in its order, with probabilities."""
     with errors():
-        from polymix.predictor import Predictor
+        from polymix.runs.open_run import OpenRun
+        from polymix.runs.predict import predictions
         from polymix.runs.predictions import check_path, csv_text, predictions_json, write_csv
 
         if to is not None:
             check_path(to)
-        predictor = Predictor.load(directory)
+        run = OpenRun.open(directory)
         with watched() as progress:
-            frame = predictor.predictions(table, keep=ids or (), progress=progress)
+            frame = predictions(run, table, keep=ids or (), progress=progress)
         if to is not None:
             write_csv(frame, to)
         if as_json:
@@ -90,14 +93,15 @@ def predict(
 def explain(
     directory: RunDir, table: TableArgument = None, rows: MostRows = 2000, as_json: AsJson = False
 ) -> None:
-    """How much each modality matters, and whether fusion helped; on validation rows or TABLE."""
+    """Show how much each modality matters, on validation rows or TABLE, and what fusion gained."""
     with errors():
         from polymix.cli.reports import show_explanation
-        from polymix.predictor import Predictor
+        from polymix.runs import explain as asked
+        from polymix.runs.open_run import OpenRun
 
-        predictor = Predictor.load(directory)
+        run = OpenRun.open(directory)
         with watched() as progress:
-            result = predictor.explain(table, rows=rows, progress=progress)
+            result = asked.explain(run, table, rows=rows, progress=progress)
         if as_json:
             print_json(result)
         else:
@@ -107,14 +111,15 @@ def explain(
 def robustness(
     directory: RunDir, table: TableArgument = None, rows: MostRows = 2000, as_json: AsJson = False
 ) -> None:
-    """How the score holds up as each modality gets noisier or is missing from more rows."""
+    """Show how the score changes as each modality gets noisier or is missing from more rows."""
     with errors():
         from polymix.cli.reports import show_robustness
-        from polymix.predictor import Predictor
+        from polymix.runs import robustness as asked
+        from polymix.runs.open_run import OpenRun
 
-        predictor = Predictor.load(directory)
+        run = OpenRun.open(directory)
         with watched() as progress:
-            result = predictor.robustness(table, rows=rows, progress=progress)
+            result = asked.robustness(run, table, rows=rows, progress=progress)
         if as_json:
             print_json(result)
         else:
@@ -129,16 +134,17 @@ def export(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the model as an ONNX file, once it predicts real rows alike."""
+    """Export to ONNX after checking that it gives the same predictions."""
     with errors():
         from polymix.errors import UsageError
-        from polymix.predictor import Predictor
+        from polymix.runs.export import export_run
+        from polymix.runs.open_run import OpenRun
 
         if onnx is None:
             raise UsageError("name the file to write: --onnx model.onnx")
-        predictor = Predictor.load(directory)
+        run = OpenRun.open(directory)
         with watched() as progress:
-            result = predictor.export_onnx(onnx, table, progress=progress)
+            result = export_run(run, onnx, table, progress)
         if as_json:
             print_json(result)
             return
@@ -154,14 +160,15 @@ def linear_probe(
     epochs: Annotated[int, typer.Option(help="Epochs of each linear head.")] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """How good each encoder is that fused training left behind: frozen, with a linear head."""
+    """Test each encoder of the fused model, frozen, with a linear head."""
     with errors():
         from polymix.cli.reports import show_linear_probe
-        from polymix.predictor import Predictor
+        from polymix.runs import linear_probe as probes
+        from polymix.runs.open_run import OpenRun
 
-        predictor = Predictor.load(directory)
+        run = OpenRun.open(directory)
         with watched() as progress:
-            result = predictor.linear_probe(epochs=epochs, callbacks=[progress])
+            result = probes.linear_probe(run, epochs=epochs, callbacks=[progress])
         if as_json:
             print_json(result)
         else:

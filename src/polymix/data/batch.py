@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from polymix.data.dataset import Dataset
-from polymix.data.schema import Kind, Modality, Schema
+from polymix.data.schema import Kind, Modality
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,19 +120,3 @@ def _normalised(modality: Modality, raw: Tensor, device: torch.device) -> Tensor
     shift = torch.tensor(mean, dtype=torch.float32, device=device).reshape(shape)
     scale = torch.tensor(std, dtype=torch.float32, device=device).reshape(shape)
     return (x - shift) / scale
-
-
-def new_rows(
-    schema: Schema,
-    arrays: Mapping[str, np.ndarray],
-    present: np.ndarray,
-    device: torch.device,
-) -> Batch:
-    """A batch of rows that are in no dataset: raw arrays `(B, *shape)`, `present` `(B, k)`."""
-    there = torch.from_numpy(present)
-    inputs = {}
-    for column, modality in enumerate(schema.modalities):
-        raw = torch.from_numpy(np.ascontiguousarray(arrays[modality.name]))
-        inputs[modality.name] = convert(modality, blanked(raw, there[:, column]), device)
-    mask = None if present.all() else there.to(device)
-    return Batch(inputs=inputs, present=mask, target=None)

@@ -15,16 +15,12 @@ from polymix.data.schema import Task
 from polymix.datasets import DATASETS, make_builder
 from polymix.errors import UsageError, did_you_mean
 from polymix.methods.strategies import make_strategy
+from polymix.runs.devices import check_device, default_device
 from polymix.runs.run_data import Data
-from polymix.runs.session import check_device, default_device
 from polymix.runs.table_options import is_table
 from polymix.scoring.metrics import METRICS, Metric
-from polymix.search.driver import RANDOM_SHARE
 from polymix.search.protocol import Strategy
 from polymix.tables.files import READ
-from polymix.units import parse_duration
-
-MAX_SEED = 2**31 - 1
 
 
 def check_source(
@@ -47,14 +43,14 @@ def check_source(
     """
     if is_table(data):
         if data_options or raw is not None:
-            raise UsageError("a table has no --raw folder and no -d settings: leave them out")
+            raise UsageError("a table has no raw files or settings: omit --raw and --data-option")
         return
     if of_tables:
         name = data.name if isinstance(data, Dataset) else data
-        raise UsageError(f"{', '.join(of_tables)}: of tables alone, but '{name}' is none")
+        raise UsageError(f"{', '.join(of_tables)}: only for tables, but '{name}' is none")
     if not isinstance(data, str):
         if data_options:
-            raise UsageError("the data's options go with a dataset's name, not with an object")
+            raise UsageError("--data-option is for datasets given by name: omit it")
         return
     if data not in DATASETS:
         raise UsageError(
@@ -66,37 +62,13 @@ def check_source(
     make_builder(data, data_options)
 
 
-def check_numbers(*, rows: int | None, trials: int | None, jobs: int, seed: int) -> None:
-    """Make sure that numbers are within their bounds.
-
-    Raises:
-        UsageError: one is not; all of them are told.
-    """
-    given = {"rows": (rows, 1), "trials": (trials, 1), "jobs": (jobs, 1), "seed": (seed, 0)}
-    problems = [
-        f"--{name} {value}: {name} >= {least} must hold"
-        for name, (value, least) in given.items()
-        if value is not None and value < least
-    ]
-    if seed > MAX_SEED:
-        problems.append(f"--seed {seed}: seed <= {MAX_SEED} must hold")
-    if problems:
-        raise UsageError(problems)
-
-
-def check_names(
-    *, compare: str, class_weights: str | None, metric: str | None, problem: str | None
-) -> None:
+def check_names(*, metric: str | None, problem: str | None) -> None:
     """Make sure that names are known.
 
     Raises:
         UsageError: one is not; all of them are told.
     """
     problems = []
-    if compare not in RANDOM_SHARE:
-        problems.append(f"--compare {compare}: {did_you_mean(compare, RANDOM_SHARE)}")
-    if class_weights not in (None, "balanced"):
-        problems.append(f"--class-weights {class_weights}: there is 'balanced' alone")
     if metric is not None and metric not in METRICS:
         problems.append(f"no metric '{metric}': {did_you_mean(metric, METRICS)}")
     if problem is not None and problem not in list(Task):
@@ -105,20 +77,7 @@ def check_names(
         raise UsageError(problems)
 
 
-def seconds_of(time_limit: float | str | None) -> float | None:
-    """A time limit in seconds, of a number or of text such as "10m"; none for no limit.
-
-    Raises:
-        UsageError: it is none.
-    """
-    if isinstance(time_limit, str):
-        return parse_duration(time_limit)
-    if time_limit is not None and not 0 < time_limit < math.inf:
-        raise UsageError(f"a time limit is positive and finite, but got {time_limit} s")
-    return time_limit
-
-
-def strategy_of(strategy: str | Strategy, options: Mapping[str, Any]) -> Strategy:
+def strategy_of(strategy: object, options: Mapping[str, Any]) -> Strategy:
     """A new strategy object, by its name and options, or as the one that is given.
 
     Raises:
@@ -126,6 +85,8 @@ def strategy_of(strategy: str | Strategy, options: Mapping[str, Any]) -> Strateg
     """
     if isinstance(strategy, Strategy):
         return strategy.fresh()
+    if not isinstance(strategy, str):
+        raise UsageError(f"--strategy must be a name or a strategy, but got {strategy!r}")
     return make_strategy(strategy, dict(options))
 
 

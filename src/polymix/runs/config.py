@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from polymix.errors import RunFolderError, describe
+from polymix.runs.options import SharedOptions
 from polymix.store.run_folder import RunFolder
 
 
@@ -32,49 +33,31 @@ class SourceConfig(BaseModel):
     reopen: bool = True
 
 
-class RunConfig(BaseModel):
-    """Everything that decides a run.
+class RunConfig(SharedOptions):
+    """Everything that decides a run: what was asked, and what was found where nothing was.
 
     Attributes:
         source: the rows.
         strategy: its name.
         options: its options, defaults included.
         metric: what is maximised.
-        time_limit: seconds.
-        trials: how many.
-        seed: of everything.
-        compare: how much random search gets.
         device: where models run.
-        jobs: how many processes train.
-        threads: of each.
+        threads: of each process that trains.
         reuse: run folders whose trials may be taken over.
-        ledger: a database's URL, in place of the folder's own ledger.
-        ensemble: whether a weighted mean of what was trained is a finalist too.
         folds: into how many folds a table's rows are cut; by their number where not given, 0 for
             validation rows in their place.
         refit: whether what was chosen out of fold ships fitted on every row, sealed ones too.
-        class_weights: whether the loss weighs classes by how rare they are.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: SourceConfig
     strategy: str
     options: dict[str, Any]
     metric: str
-    time_limit: float | None = Field(default=None, gt=0)
-    trials: int | None = Field(default=None, ge=1)
-    seed: int = Field(default=0, ge=0)
-    compare: Literal["fifth", "full"] = "fifth"
     device: str = "cpu"
-    jobs: int = Field(default=1, ge=1)
     threads: int = Field(default=1, ge=1)
     reuse: tuple[str, ...] = ()
-    ledger: str | None = None
-    ensemble: bool = False
     folds: int | None = Field(default=None, ge=0, le=20)
     refit: bool = True
-    class_weights: Literal["balanced"] | None = None
 
     @classmethod
     def of(cls, folder: RunFolder) -> RunConfig:

@@ -23,16 +23,13 @@ from polymix.data.schema import Decision, Schema
 from polymix.datasets import Progress
 from polymix.errors import RunFolderError
 from polymix.records import Role
-from polymix.runs.config import RunConfig
 from polymix.runs.inference import Served, on_schema
-from polymix.runs.rows import GivenRows
-from polymix.runs.scores import Predictions, interval_json
+from polymix.runs.open_run import OpenRun
+from polymix.runs.rows import MAX_EXPLAINED_ROWS, GivenRows, scored_rows
+from polymix.runs.run_data import Data
 from polymix.scoring.calibration import for_metric
-from polymix.scoring.intervals import Referee
-from polymix.scoring.metrics import metric_for
-from polymix.store.ledger import Ledger
+from polymix.scoring.intervals import Predictions, Referee, interval_json
 from polymix.store.run_folder import RunFolder
-from polymix.train.evaluate import Evaluator
 
 SCHEMA_VERSION = 1
 EXACT = 8
@@ -89,15 +86,19 @@ def keep_only(dataset: Dataset, names: Coalition) -> Dataset:
     return replace(dataset, present=dataset.present & wanted)
 
 
-def explain_run(
-    folder: RunFolder, served: Served, rows: GivenRows, progress: Progress | None = None
+def explain(
+    run: OpenRun,
+    data: Data | None = None,
+    *,
+    rows: int = MAX_EXPLAINED_ROWS,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """How much each modality that the model reads matters to its score on these rows.
 
     Args:
-        folder: the run's.
-        served: its model.
-        rows: labelled; see `GivenRows.drawn` for a bound on the time this takes.
+        run: whose model it is.
+        data: rows of one's own; the run's own validation rows where not given.
+        rows: at most so many are drawn, which bounds the time this takes.
         progress: called as `progress(done, total, what)`.
 
     Returns:
@@ -108,9 +109,9 @@ def explain_run(
         over the run's best single modality, trained as such, on the same rows: `{gain, score,
         single, modality}`, or none where there is nothing to compare.
     """
-    config = RunConfig.of(folder)
-    metric = metric_for(rows.dataset.schema.target.task, config.metric)
-    referee = Referee(metric, rows.targets)
+    served, metric = run.served, run.metric
+    scored = scored_rows(run, data, progress, most=rows)
+    referee = Referee(metric, scored.targets)
     players = served.reads
     every: Coalition = frozenset(players)
     exact = len(players) <= EXACT
@@ -125,7 +126,7 @@ def explain_run(
     for done, coalition in enumerate(sorted(wanted, key=sorted)):
         if progress is not None:
             progress(done, len(wanted), "sets of modalities")
-        found = served.predict(keep_only(rows.dataset, coalition), rows.index)
+        found = served.predict(keep_only(scored.dataset, coalition), scored.index)
         found = for_metric(metric, served.schema.target, found)
         worth[coalition] = Predictions(",".join(sorted(coalition)), found)
 
@@ -136,7 +137,7 @@ def explain_run(
         {
             "name": player,
             "present": float(
-                rows.dataset.present[rows.index, rows.dataset.schema.index(player)].mean()
+                scored.dataset.present[scored.index, scored.dataset.schema.index(player)].mean()
             ),
             "shapley": told(shares[player]),
             "ablation": told({every: 1.0, every - {player}: -1.0}),
@@ -147,45 +148,38 @@ def explain_run(
     modalities.sort(key=lambda m: -m["shapley"]["value"])
     return {
         "schema_version": SCHEMA_VERSION,
-        "split": rows.split,
-        "n": len(rows.index),
-        "of": rows.of,
+        "split": scored.split,
+        "n": len(scored.index),
+        "of": scored.of,
         "metric": metric.name,
         "score": told({every: 1.0}),
         "nothing": told({frozenset(): 1.0}),
         "exact": exact,
         "modalities": modalities,
-        "fusion": _fusion(folder, config, served, rows, referee, worth[every]),
+        "fusion": _fusion(run, scored, referee, worth[every]),
     }
 
 
 def _fusion(
-    folder: RunFolder,
-    config: RunConfig,
-    served: Served,
-    rows: GivenRows,
-    referee: Referee,
-    whole: Predictions,
+    run: OpenRun, rows: GivenRows, referee: Referee, whole: Predictions
 ) -> dict[str, Any] | None:
     """What the model gained over the best single modality, trained as such."""
-    assert folder.metrics is not None
-    listed = [f for f in folder.metrics["finalists"] if Role.SINGLE.value in f["roles"]]
+    listed = [f for f in run.metrics["finalists"] if Role.SINGLE.value in f["roles"]]
     listed = [f for f in listed if f["rank"] is not None]
-    where = config.ledger or folder.ledger_path
-    if not listed or len(served.reads) < 2:
+    if not listed or len(run.served.reads) < 2:
         return None
     best = min(listed, key=lambda f: f["rank"])
-    with Ledger.open(where, read_only=True) as ledger:
+    with run.ledger() as ledger:
         known = {t.key: t for t in ledger.trials() if t.weights is not None and t.score}
         trials = [known[t["key"]] for t in best["trials"] if t["key"] in known]
         if not trials:
             return None
-        dataset = on_schema(rows.dataset, folder.schema)
-        evaluator = Evaluator(dataset, referee.metric, ledger, folder.path, served.device)
+        dataset = on_schema(rows.dataset, run.folder.schema)
+        evaluator = run.evaluator(dataset, ledger)
         trial = max(trials, key=lambda t: t.value)
         model = evaluator.trained(trial)
-    schema = served_as(evaluator.schema_for(trial.proposal.recipe), folder, trial.key)
-    alone = Served(model, schema, served.device)
+    schema = served_as(evaluator.schema_for(trial.proposal.recipe), run.folder, trial.key)
+    alone = Served(model, schema, run.device)
     found = alone.predict(on_schema(dataset, schema), rows.index)
     single = Predictions("single modality", for_metric(referee.metric, schema.target, found))
     return {

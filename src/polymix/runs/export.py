@@ -22,10 +22,13 @@ from torch import Tensor, nn
 
 from polymix.data.batch import convert
 from polymix.data.schema import Schema
+from polymix.datasets import Progress
 from polymix.errors import MissingExtraError, PolymixError, SearchError, UsageError
 from polymix.nn.model import Model
-from polymix.runs.inference import Served
-from polymix.runs.rows import GivenRows
+from polymix.runs.inference import Served, on_schema
+from polymix.runs.open_run import OpenRun
+from polymix.runs.rows import GivenRows, open_rows, scored_rows
+from polymix.runs.run_data import Data
 from polymix.store.files import write_atomic
 from polymix.train.objective import Objective
 
@@ -68,6 +71,25 @@ class Exported(nn.Module):
         absent = torch.zeros_like(masks[0])
         present = torch.stack([there.get(name, absent) for name in self.schema.names], 1)
         return self.objective.predict(self.model(inputs, present).fused)
+
+
+def export_run(
+    run: OpenRun, path: Path, data: Data | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Write a run's model as an ONNX file; see `export_onnx`.
+
+    Args:
+        run: whose model it is.
+        path: the file to write.
+        data: rows on which the two are compared; the run's own validation rows where not given.
+        progress: called as `progress(done, total, what)` while rows are read.
+    """
+    served = run.served
+    if data is None:
+        rows = scored_rows(run, None, progress)
+    else:
+        rows = GivenRows.every(on_schema(open_rows(run, data, progress), served.schema))
+    return export_onnx(served, path, rows)
 
 
 def export_onnx(served: Served, path: Path, rows: GivenRows) -> dict[str, Any]:

@@ -16,18 +16,15 @@ from torch.nn.modules.module import (
     register_module_parameter_registration_hook,
 )
 
-from polymix.data.batch import RowSource, new_rows
+from polymix.data.batch import RowSource
 from polymix.data.dataset import Dataset
 from polymix.data.schema import Schema, Target
-from polymix.errors import DataError, RunFolderError, did_you_mean
+from polymix.errors import DataError, RunFolderError
 from polymix.genotype import parse_genotype
 from polymix.nn.build import build
-from polymix.nn.model import Model
-from polymix.runs.session import check_weights
+from polymix.nn.model import Model, load_matching
 from polymix.store.run_folder import RunFolder
-from polymix.train.learner import SingleLearner
 from polymix.train.objective import Objective
-from polymix.train.validate import validate
 
 CHUNK = 512
 
@@ -38,12 +35,8 @@ def load_model(folder: RunFolder) -> tuple[Model, Schema]:
     Raises:
         RunFolderError: there is none yet, or its files disagree.
     """
-    if not folder.has_model or folder.metrics is None:
-        raise RunFolderError(
-            f"{folder.path} holds no model yet: `polymix resume {folder.path}` goes on with it"
-        )
-    genotype = parse_genotype(folder.genotype_json, str(folder.path / "genotype.json"))
     schema = _served_schema(folder)
+    genotype = parse_genotype(folder.genotype_json, str(folder.path / "genotype.json"))
     # The shapes that the genotype asks for are compared with the header of the weights before
     # memory is taken for either.
     try:
@@ -63,18 +56,44 @@ def load_model(folder: RunFolder) -> tuple[Model, Schema]:
 
 
 def served_target(folder: RunFolder) -> Target:
-    """What a run's model predicts, and how what it says is decided."""
+    """What a run's model predicts, and how what it says is decided.
+
+    Raises:
+        RunFolderError: there is no model yet.
+    """
     return _served_schema(folder).target
 
 
 def _served_schema(folder: RunFolder) -> Schema:
     """The schema that the model was built on, which `metrics.json` has."""
-    assert folder.metrics is not None
+    if folder.metrics is None:
+        raise RunFolderError(
+            f"{folder.path} holds no model yet: `polymix resume {folder.path}` goes on with it"
+        )
     where = f"{folder.path / 'metrics.json'}: schema"
     try:
         return Schema.from_json(json.dumps(folder.metrics.get("schema")), where)
     except DataError as error:
         raise RunFolderError(error.problems) from None
+
+
+def check_weights(model: torch.nn.Module, weights: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Load weights that must fit whole.
+
+    Raises:
+        RunFolderError: a tensor is missing, too many, or of another shape.
+    """
+    own = {name: tuple(t.shape) for name, t in model.state_dict().items()}
+    theirs = {name: tuple(t.shape) for name, t in weights.items()}
+    if own != theirs:
+        wrong = sorted(
+            name for name in own.keys() | theirs.keys() if own.get(name) != theirs.get(name)
+        )
+        raise RunFolderError(
+            f"{path}: the weights are not this genotype's: "
+            + ", ".join(f"{n} {theirs.get(n)} for {own.get(n)}" for n in wrong[:3])
+        )
+    load_matching(model, weights)
 
 
 @contextmanager
@@ -166,66 +185,18 @@ def on_schema(dataset: Dataset, schema: Schema) -> Dataset:
     return replace(dataset, schema=schema, present=dataset.present[:, order])
 
 
+@torch.no_grad()
 def predict_dataset(
     model: Model, dataset: Dataset, rows: np.ndarray, device: torch.device
 ) -> np.ndarray:
-    """Predictions `(N, K)` on a dataset's rows: probabilities, or values."""
-    # Rows to predict may have no label, and a loss of what is no label is an error.
-    dataset = replace(dataset, targets=np.zeros_like(dataset.targets))
+    """Predictions `(N, K)` on rows of a dataset, indices `(N,)`: probabilities, or values."""
+    # No label is looked at: rows to predict may have none.
+    dataset = replace(dataset, targets=np.zeros(len(dataset), np.int64))
     source = RowSource(dataset, device, list(model.encoders))
-    learner = SingleLearner(model.to(device), frozen=False)
-    predictions, _, _ = validate(learner, source, rows, Objective(dataset.schema))
-    found: np.ndarray = predictions[0]
-    return found
-
-
-@torch.no_grad()
-def predict_arrays(
-    model: Model,
-    schema: Schema,
-    arrays: Mapping[str, np.ndarray | None],
-    present: Mapping[str, np.ndarray] | None,
-    device: torch.device,
-) -> np.ndarray:
-    """Predictions `(N, K)` on raw rows; a modality that is left out is absent.
-
-    Raises:
-        DataError: unknown modalities, or arrays that do not fit the schema; all at once.
-    """
-    given = {name: array for name, array in arrays.items() if array is not None}
-    problems = [
-        f"no modality '{name}': {did_you_mean(name, schema.names)}"
-        for name in [*given, *(present or {})]
-        if name not in schema.names
-    ]
-    sizes = {len(a) for a in given.values()} | {len(m) for m in (present or {}).values()}
-    if len(sizes) != 1:
-        problems.append(f"every modality must have as many rows, but got {sorted(sizes)}")
-    for modality in schema.modalities:
-        array = given.get(modality.name)
-        if array is not None and (
-            array.shape[1:] != modality.shape or array.dtype != np.dtype(modality.dtype)
-        ):
-            problems.append(
-                f"modality '{modality.name}': rows of {modality.shape} {modality.dtype} expected, "
-                f"but got {array.shape[1:]} {array.dtype}"
-            )
-    if problems:
-        raise DataError(problems)
-    count = sizes.pop()
-    mask = np.zeros((count, len(schema.names)), bool)
-    filled: dict[str, np.ndarray] = {}
-    for column, modality in enumerate(schema.modalities):
-        array = given.get(modality.name)
-        if array is None:
-            array = np.zeros((count, *modality.shape), modality.dtype)
-        else:
-            mask[:, column] = True if present is None else present.get(modality.name, True)
-        filled[modality.name] = array
-    objective, parts = Objective(schema), []
+    objective, parts = Objective(dataset.schema), []
     model = model.to(device).eval()
-    for start in range(0, count, CHUNK):
-        part = slice(start, start + CHUNK)
-        batch = new_rows(schema, {n: a[part] for n, a in filled.items()}, mask[part], device)
+    for start in range(0, len(rows), CHUNK):
+        batch = source.batch(rows[start : start + CHUNK])
         parts.append(objective.predict(model(batch.inputs, batch.present).fused).cpu().numpy())
-    return np.concatenate(parts) if parts else np.zeros((0, schema.target.outputs), np.float32)
+    none = np.zeros((0, dataset.schema.target.outputs), np.float32)
+    return np.concatenate(parts) if parts else none

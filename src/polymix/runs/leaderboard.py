@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from polymix.records import EpochRecord, Interval, Role, Trial
+from polymix.runs.open_run import OpenRun
 from polymix.search.driver import Outcome
 from polymix.search.standings import Standing
+from polymix.tables.report import lost_lines
 
 SCHEMA_VERSION = 1
 
@@ -152,3 +154,21 @@ def leaderboard(
             name: metrics[name] for name in ("chosen", "seeds", "ranked", "fusion_gain", "notes")
         }
     return board
+
+
+def board_of(run: OpenRun) -> dict[str, Any]:
+    """What was tried and what won, as plain data.
+
+    Raises:
+        LedgerError: the run's ledger cannot be read.
+    """
+    rows, epochs = [], []
+    if run.config.ledger or run.folder.ledger_path.exists():
+        with run.ledger() as ledger:
+            rows = [trial_row(r.trial, r.role, r.origin) for r in ledger.rows()]
+            epochs = ledger.epochs("search")
+    metrics = None if run.folder.metrics is None else dict(run.folder.metrics)
+    board = leaderboard(metrics, rows, run.config.metric, epochs)
+    lost = lost_lines(run.folder.data_report or {})
+    more = {"lost": lost} if lost else {}
+    return {**board, "status": run.folder.status, "run": str(run.path), **more}

@@ -7,23 +7,20 @@ multi-head loss does not. Scores are of the validation rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
 from polymix.data.dataset import Dataset
-from polymix.errors import RunFolderError
+from polymix.datasets import Progress
+from polymix.errors import UsageError
 from polymix.records import Fidelity, Proposal, Recipe, Role, Trial
-from polymix.runs.config import RunConfig
+from polymix.runs.open_run import OpenRun
 from polymix.scoring.intervals import Referee
-from polymix.scoring.metrics import metric_for
 from polymix.search.callbacks import Callback
 from polymix.search.clock import Clock
 from polymix.search.trial_runner import LocalRunner, TrialRunner
 from polymix.space.mix import MixGenotype
 from polymix.store.ledger import Ledger
-from polymix.store.run_folder import RunFolder
 from polymix.train.evaluate import Evaluator
 
 
@@ -52,21 +49,21 @@ def frozen_proposals(
 
 
 def linear_probe(
-    folder: RunFolder,
-    dataset: Dataset,
-    device: torch.device | None = None,
+    run: OpenRun,
+    data: Dataset | None = None,
     *,
     epochs: int = 10,
     callbacks: Sequence[Callback] = (),
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Table III for a finished run: every fused finalist's encoders, frozen.
 
     Args:
-        folder: open for writing; trials are kept in its ledger.
-        dataset: the run's.
-        device: where models run; the CPU where not given.
+        run: is held meanwhile; trials are kept in its ledger.
+        data: the run's own, where they were an object.
         epochs: of each head.
         callbacks: are told of each trial.
+        progress: called as `progress(done, total, what)` while rows are read.
 
     Returns:
         `{schema_version, metric, rows: [{label, modality, seeds, frozen: {value, ci},
@@ -74,39 +71,50 @@ def linear_probe(
         `frozen - alone`.
 
     Raises:
+        UsageError: there is nothing to train for.
         RunFolderError: the run has no finalist with kept weights.
     """
-    config = RunConfig.of(folder)
-    if folder.metrics is None:
-        raise RunFolderError(f"{folder.path} has no finalists yet: resume it first")
-    with Ledger.open(config.ledger or folder.ledger_path) as ledger:
-        metric = metric_for(dataset.schema.target.task, config.metric)
-        evaluator = Evaluator(
-            dataset, metric, ledger, folder.path / "bank", device or torch.device("cpu")
-        )
-        trial_runner = TrialRunner(
-            evaluator, LocalRunner(evaluator), ledger, Clock(ledger, None), callbacks, lambda _: 0.0
-        )
-        referee = Referee(metric, evaluator.val_targets)
-        known = {t.key: ledger.get(t.key, t.proposal) or t for t in ledger.trials()}
-        kept = {
-            f["label"]: [known[t["key"]] for t in f["trials"] if t["weights"] and t["key"] in known]
-            for f in folder.metrics["finalists"]
-        }
-        alone = {
-            _modality(trials[0]): trials
-            for f in folder.metrics["finalists"]
-            if "single" in f["roles"] and (trials := kept[f["label"]])
-        }
-        rows = []
-        for label, trials in kept.items():
-            if not trials or len(_encoders(trials[0])) < 2:
-                continue
-            probes = [frozen_proposals(t, epochs=epochs) for t in trials]
-            for name in probes[0]:
-                frozen = trial_runner.evaluate([p[name] for p in probes], Role.SEARCH, None)
-                rows.append(_row(label, name, frozen, alone.get(name), referee))
-    return {"schema_version": 1, "metric": metric.name, "split": "validation", "rows": rows}
+    if epochs < 1:
+        raise UsageError(f"--epochs must be at least 1, but got {epochs}")
+    with run.folder.hold():
+        dataset = run.data(data, progress)
+        with run.ledger(write=True) as ledger:
+            evaluator = run.evaluator(dataset, ledger)
+            rows = _probed(run.metrics["finalists"], evaluator, ledger, epochs, callbacks)
+    return {"schema_version": 1, "metric": run.metric.name, "split": "validation", "rows": rows}
+
+
+def _probed(
+    finalists: Sequence[Mapping[str, Any]],
+    evaluator: Evaluator,
+    ledger: Ledger,
+    epochs: int,
+    callbacks: Sequence[Callback],
+) -> list[dict[str, Any]]:
+    """A row for each encoder of each fused finalist."""
+    trial_runner = TrialRunner(
+        evaluator, LocalRunner(evaluator), ledger, Clock(ledger, None), callbacks, lambda _: 0.0
+    )
+    referee = Referee(evaluator.metric, evaluator.val_targets)
+    known = {t.key: ledger.get(t.key, t.proposal) or t for t in ledger.trials()}
+    kept = {
+        f["label"]: [known[t["key"]] for t in f["trials"] if t["weights"] and t["key"] in known]
+        for f in finalists
+    }
+    alone = {
+        _modality(trials[0]): trials
+        for f in finalists
+        if "single" in f["roles"] and (trials := kept[f["label"]])
+    }
+    rows = []
+    for label, trials in kept.items():
+        if not trials or len(_encoders(trials[0])) < 2:
+            continue
+        probes = [frozen_proposals(t, epochs=epochs) for t in trials]
+        for name in probes[0]:
+            frozen = trial_runner.evaluate([p[name] for p in probes], Role.SEARCH, None)
+            rows.append(_row(label, name, frozen, alone.get(name), referee))
+    return rows
 
 
 def _encoders(trial: Trial) -> tuple[Any, ...]:

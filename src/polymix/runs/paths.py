@@ -31,19 +31,16 @@ def free_path(path: Path | None, name: str) -> Path:
     return path
 
 
-def copy_run(path: Path, target: Path) -> None:
-    """Copy a run folder, without what can be made again.
+def copy_run(folder: RunFolder, target: Path) -> None:
+    """Copy a run folder, without what can be made again; nobody writes meanwhile.
 
     Raises:
-        RunFolderError: `target` exists, or `path` is no run folder.
+        RunFolderError: `target` exists, or another process is writing.
     """
     if target.exists():
         raise RunFolderError(f"{target} exists: name another place")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        RunFolder.open(path, write=True),  # held: nobody writes while it is copied
-        tempfile.TemporaryDirectory(dir=target.parent) as draft,
-    ):
+    with folder.hold(), tempfile.TemporaryDirectory(dir=target.parent) as draft:
         copy = Path(draft) / "run"
-        shutil.copytree(path, copy, ignore=shutil.ignore_patterns(".lock", "bank"))
+        shutil.copytree(folder.path, copy, ignore=shutil.ignore_patterns(".lock", "bank"))
         copy.rename(target)

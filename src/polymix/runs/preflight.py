@@ -7,18 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
 from polymix.data.dataset import Dataset
 from polymix.errors import GenotypeError, UsageError
 from polymix.records import Budget
 from polymix.runs.config import RunConfig
-from polymix.scoring.metrics import metric_for
+from polymix.runs.evaluator import evaluator_of
 from polymix.search.driver import Driver
 from polymix.search.protocol import Strategy
 from polymix.search.trial_runner import LocalRunner
 from polymix.store.ledger import Ledger
-from polymix.train.evaluate import Evaluator
 
 
 @contextmanager
@@ -34,13 +31,7 @@ def preflight_driver(
         tempfile.TemporaryDirectory() as scratch,
         Ledger.open(Path(scratch) / "ledger.sqlite", config.reuse) as ledger,
     ):
-        evaluator = Evaluator(
-            dataset=dataset,
-            metric=metric_for(dataset.schema.target.task, config.metric),
-            memory=ledger,
-            bank=Path(scratch) / "bank",
-            device=torch.device(config.device),
-        )
+        evaluator = evaluator_of(config, dataset, ledger, Path(scratch))
         yield Driver(
             evaluator=evaluator,
             runner=LocalRunner(evaluator),

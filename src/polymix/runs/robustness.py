@@ -12,14 +12,12 @@ from polymix import seeds
 from polymix.data.dataset import Dataset
 from polymix.data.schema import Kind, Modality
 from polymix.datasets import Progress
-from polymix.runs.config import RunConfig
 from polymix.runs.inference import Served
-from polymix.runs.rows import GivenRows
-from polymix.runs.scores import Predictions, interval_json
+from polymix.runs.open_run import OpenRun
+from polymix.runs.rows import MAX_EXPLAINED_ROWS, GivenRows, scored_rows
+from polymix.runs.run_data import Data
 from polymix.scoring.calibration import for_metric
-from polymix.scoring.intervals import Referee
-from polymix.scoring.metrics import metric_for
-from polymix.store.run_folder import RunFolder
+from polymix.scoring.intervals import Predictions, Referee, interval_json
 
 SCHEMA_VERSION = 1
 NOISE = (0.25, 0.5, 1.0, 2.0)
@@ -60,33 +58,37 @@ def cases(served: Served) -> list[Case]:
     return found
 
 
-def robustness_run(
-    folder: RunFolder, served: Served, rows: GivenRows, progress: Progress | None = None
+def robustness(
+    run: OpenRun,
+    data: Data | None = None,
+    *,
+    rows: int = MAX_EXPLAINED_ROWS,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """The model's score in every case, and how far it fell.
 
     Args:
-        folder: the run's.
-        served: its model.
-        rows: labelled.
+        run: whose model it is.
+        data: rows of one's own; the run's own validation rows where not given.
+        rows: at most so many are drawn.
         progress: called as `progress(done, total, what)`.
 
     Returns:
         `{schema_version, split, n, of, metric, score, rows: [{modality, how, level, unit, score,
         change}]}`, each score `{value, ci}`; `change` is paired by row.
     """
-    config = RunConfig.of(folder)
-    metric = metric_for(rows.dataset.schema.target.task, config.metric)
-    referee = Referee(metric, rows.targets)
+    served, metric = run.served, run.metric
+    scored = scored_rows(run, data, progress, most=rows)
+    referee = Referee(metric, scored.targets)
     target = served.schema.target
-    found = served.predict(rows.dataset, rows.index)
+    found = served.predict(scored.dataset, scored.index)
     clean = Predictions("as they are", for_metric(metric, target, found))
     every, told = cases(served), []
     for done, case in enumerate(every):
         if progress is not None:
             progress(done, len(every), "worse inputs")
         key = f"{case.modality} {case.how} {case.level}"
-        worse = Predictions(key, for_metric(metric, target, predict_worse(served, rows, case)))
+        worse = Predictions(key, for_metric(metric, target, predict_worse(served, scored, case)))
         told.append(
             {
                 "modality": case.modality,
@@ -99,9 +101,9 @@ def robustness_run(
         )
     return {
         "schema_version": SCHEMA_VERSION,
-        "split": rows.split,
-        "n": len(rows.index),
-        "of": rows.of,
+        "split": scored.split,
+        "n": len(scored.index),
+        "of": scored.of,
         "metric": metric.name,
         "score": interval_json(referee.combined([(1.0, clean)])),
         "rows": told,

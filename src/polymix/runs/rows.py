@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +16,10 @@ from polymix.data.folder import target_layout
 from polymix.data.schema import Schema, Task
 from polymix.data.split import SealedRows, Split
 from polymix.datasets import DATASETS, Progress, open_dataset
-from polymix.errors import DataError, UsageError, did_you_mean
-from polymix.runs.config import RunConfig
+from polymix.errors import DataError, PolymixError, UsageError, did_you_mean
 from polymix.runs.inference import on_schema
-from polymix.runs.run_data import Data, is_own, open_own, own_table
-from polymix.store.run_folder import RunFolder
+from polymix.runs.open_run import OpenRun
+from polymix.runs.run_data import Data
 from polymix.tables.read import read_rows
 from polymix.tables.recipe import TableRecipe
 
@@ -81,22 +82,18 @@ def labelled(dataset: Dataset, index: np.ndarray, split: str) -> GivenRows:
 
 
 def scored_rows(
-    folder: RunFolder,
-    schema: Schema,
+    run: OpenRun,
     data: Data | None,
     progress: Progress | None,
     *,
-    kept: Dataset | None = None,
     most: int = MAX_EXPLAINED_ROWS,
 ) -> GivenRows:
     """Labelled rows: those given, or, of the run's own data, the validation rows.
 
     Args:
-        folder: the run's.
-        schema: the model's.
+        run: whose model scores them.
         data: what a user names, if anything.
         progress: called as `progress(done, total, what)` while rows are read.
-        kept: the run's own data, where they are still open.
         most: at most so many are drawn.
 
     Raises:
@@ -105,22 +102,37 @@ def scored_rows(
         RunFolderError: the folder belongs to other data.
     """
     if most < 1:
-        raise UsageError(f"--rows {most}: one row at least is scored")
+        raise UsageError(f"--rows must be at least 1, but got {most}")
+    schema = run.served.schema  # before rows are read, which may take long
     opened = None
     if data is not None:
-        opened = own_table(folder, data, progress) or open_rows(folder, data, progress)
-    if opened is None or is_own(folder, opened):
-        dataset = on_schema(open_own(folder, opened or kept, progress), schema)
+        opened = own_table(run, data, progress) or open_rows(run, data, progress)
+    if opened is None or run.owns(opened):
+        dataset = on_schema(run.data(opened, progress), schema)
         return labelled(dataset, dataset.split.val, "validation").drawn(most)
     dataset = on_schema(opened, schema)
     return labelled(dataset, np.arange(len(dataset)), GIVEN).drawn(most)
 
 
-def open_rows(folder: RunFolder, source: Data, progress: Progress | None) -> Dataset:
+def own_table(run: OpenRun, given: Data, progress: Progress | None) -> Dataset | None:
+    """The run's own table, with its splits, where that is what is given."""
+    table = run.config.source.table
+    if table is None or isinstance(given, Dataset):
+        return None
+    path = table.get("path")
+    if isinstance(given, pd.DataFrame):
+        with contextlib.suppress(PolymixError):  # another frame is none of the run's
+            return run.data(given, progress) if path is None else None
+        return None
+    same = path is not None and Path(given).exists() and Path(given).samefile(path)
+    return run.data(None, progress) if same else None
+
+
+def open_rows(run: OpenRun, source: Data, progress: Progress | None) -> Dataset:
     """Open rows that a user names, which need not be the run's own.
 
     Args:
-        folder: the run whose model is to see them: a table is read as that run's was, and a
+        run: the one whose model is to see them: a table is read as that run's was, and a
             dataset of the same name is opened with the same settings.
         source: the name, the path, or the rows; a dataset is returned as it is.
         progress: called as `progress(done, total, what)` while they are read.
@@ -132,17 +144,17 @@ def open_rows(folder: RunFolder, source: Data, progress: Progress | None) -> Dat
     if isinstance(source, Dataset):
         return source
     if isinstance(source, pd.DataFrame):
-        return read_table(folder, source, progress)
+        return read_table(run, source, progress)
     path = Path(source)
     if path.is_dir():
         return Dataset.open(path)
     if path.exists():
-        return read_table(folder, path, progress)
+        return read_table(run, path, progress)
     name = str(source)
     if name not in DATASETS:
         raise UsageError(f"{source}: no such file, and no dataset '{name}': "
                          f"{did_you_mean(name, DATASETS)}")  # fmt: skip
-    own = RunConfig.of(folder).source
+    own = run.config.source
     same = own.name == name
     raw = Path(own.raw) if same and own.raw else None
     options = own.options if same else {}
@@ -150,7 +162,7 @@ def open_rows(folder: RunFolder, source: Data, progress: Progress | None) -> Dat
 
 
 def read_table(
-    folder: RunFolder, table: str | Path | pd.DataFrame, progress: Progress | None
+    run: OpenRun, table: str | Path | pd.DataFrame, progress: Progress | None
 ) -> Dataset:
     """Read a table as the run's own was read, one row in, one row out.
 
@@ -160,6 +172,7 @@ def read_table(
         UsageError: the run was not made on a table.
         DataError: it cannot be read.
     """
+    folder = run.folder
     if folder.table_json is None:
         given = "the frame" if isinstance(table, pd.DataFrame) else str(table)
         raise UsageError(
@@ -169,15 +182,68 @@ def read_table(
     recipe = TableRecipe.from_json(folder.table_json, str(folder.path / "table.json"))
     rows = read_rows(table, recipe, progress)
     shape, dtype = target_layout(recipe.row_schema.target, len(rows))
-    nobody = np.zeros(0, np.int64)
     targets = np.zeros(shape, dtype) if rows.targets is None else rows.targets
     targets[~rows.labelled] = -1 if targets.dtype.kind == "i" else np.nan
-    return Dataset(
-        name=rows.report.table,
-        schema=recipe.row_schema,
-        arrays=rows.arrays,
-        present=rows.present,
-        targets=targets,
-        split=Split(nobody, nobody, SealedRows(np.arange(len(rows)))),
-        fingerprint="",
-    )
+    return _unsplit(rows.report.table, recipe.row_schema, rows.arrays, rows.present, targets)
+
+
+def rows_of_arrays(
+    schema: Schema,
+    arrays: Mapping[str, np.ndarray | None],
+    present: Mapping[str, np.ndarray] | None = None,
+) -> Dataset:
+    """Raw arrays as rows; a modality that is left out is absent.
+
+    Args:
+        schema: the model's.
+        arrays: by modality, `(N, *shape)`.
+        present: `(N,)` bool by modality, where only some rows lack one.
+
+    Raises:
+        DataError: unknown modalities, or arrays that do not fit the schema; all at once.
+    """
+    given = {name: array for name, array in arrays.items() if array is not None}
+    problems = [
+        f"no modality '{name}': {did_you_mean(name, schema.names)}"
+        for name in [*given, *(present or {})]
+        if name not in schema.names
+    ]
+    sizes = {len(a) for a in given.values()} | {len(m) for m in (present or {}).values()}
+    if len(sizes) != 1:
+        problems.append(f"every modality must have as many rows, but got {sorted(sizes)}")
+    for modality in schema.modalities:
+        array = given.get(modality.name)
+        if array is not None and (
+            array.shape[1:] != modality.shape or array.dtype != np.dtype(modality.dtype)
+        ):
+            problems.append(
+                f"modality '{modality.name}': rows of {modality.shape} {modality.dtype} expected, "
+                f"but got {array.shape[1:]} {array.dtype}"
+            )
+    if problems:
+        raise DataError(problems)
+    count = sizes.pop()
+    mask = np.zeros((count, len(schema.names)), bool)
+    filled: dict[str, np.ndarray] = {}
+    for column, modality in enumerate(schema.modalities):
+        array = given.get(modality.name)
+        if array is None:
+            array = np.zeros((count, *modality.shape), modality.dtype)
+        else:
+            mask[:, column] = True if present is None else present.get(modality.name, True)
+        filled[modality.name] = np.ascontiguousarray(array)
+    shape, dtype = target_layout(schema.target, count)
+    return _unsplit("arrays", schema, filled, mask, np.zeros(shape, dtype))
+
+
+def _unsplit(
+    name: str,
+    schema: Schema,
+    arrays: Mapping[str, np.ndarray],
+    present: np.ndarray,
+    targets: np.ndarray,
+) -> Dataset:
+    """Rows that nothing was or will be fitted to."""
+    nobody = np.zeros(0, np.int64)
+    split = Split(nobody, nobody, SealedRows(np.arange(len(targets))))
+    return Dataset(name, schema, arrays, present, targets, split, fingerprint="")

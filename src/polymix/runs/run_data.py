@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,8 @@ import pandas as pd
 from polymix.data.dataset import Dataset
 from polymix.datasets import Progress, open_dataset
 from polymix.datasets.own_table import open_table_dataset
-from polymix.errors import PolymixError, UsageError
+from polymix.errors import RunFolderError, UsageError
 from polymix.runs.config import RunConfig
-from polymix.runs.session import check_data
 from polymix.runs.table_options import table_options
 from polymix.store.run_folder import RunFolder
 
@@ -24,6 +22,7 @@ Data = str | Path | pd.DataFrame | Dataset
 
 def open_own(
     folder: RunFolder,
+    config: RunConfig,
     given: Dataset | pd.DataFrame | None,
     progress: Progress | None,
     tuning: pd.DataFrame | None = None,
@@ -32,6 +31,7 @@ def open_own(
 
     Args:
         folder: the run's.
+        config: the run's.
         given: the data, if they were an object.
         progress: told how far a build is.
         tuning: the tuning data, if they were a frame.
@@ -41,7 +41,6 @@ def open_own(
         RunFolderError: the folder belongs to other data.
         DataError: they cannot be read.
     """
-    config = RunConfig.of(folder)
     source = config.source
     if source.table is not None and (given is None or isinstance(given, pd.DataFrame)):
         given = reopen_table(source.table, given, str(folder.path), progress, tuning)
@@ -95,21 +94,29 @@ def reopen_table(
     return open_table_dataset(given, options, progress, more)
 
 
-def own_table(folder: RunFolder, given: Data, progress: Progress | None) -> Dataset | None:
-    """The run's own table, with its splits, where that is what is given."""
-    table = RunConfig.of(folder).source.table
-    if table is None or isinstance(given, Dataset):
-        return None
-    path = table.get("path")
-    if isinstance(given, pd.DataFrame):
-        with contextlib.suppress(PolymixError):  # another frame is none of the run's
-            return open_own(folder, given, progress) if path is None else None
-        return None
-    same = path is not None and Path(given).exists() and Path(given).samefile(path)
-    return open_own(folder, None, progress) if same else None
+def data_key(dataset: Dataset) -> dict[str, Any]:
+    """What stands for a run's rows."""
+    return {
+        "name": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "split": dataset.split.fingerprint,
+        "train": len(dataset.split.train),
+        "val": len(dataset.split.val),
+        "test": len(dataset.split.test),
+    }
 
 
-def is_own(folder: RunFolder, dataset: Dataset) -> bool:
-    """Whether a dataset is the one that the run was made on: its splits then keep their sense."""
-    data = folder.description.get("data")
-    return isinstance(data, Mapping) and data.get("fingerprint") == dataset.fingerprint
+def check_data(folder: RunFolder, dataset: Dataset) -> None:
+    """Make sure that a run folder's data are these.
+
+    Raises:
+        RunFolderError: they are not.
+    """
+    there = folder.description.get("data")
+    here = data_key(dataset)
+    if not isinstance(there, Mapping) or dict(there) != here:
+        shown = dict(there) if isinstance(there, Mapping) else there
+        raise RunFolderError(
+            f"{folder.path} belongs to other data: it was made on {shown}, these are {here}. "
+            "Bring back the data it was made on, or start a new run with --run-dir"
+        )

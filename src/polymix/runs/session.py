@@ -6,7 +6,7 @@ import hashlib
 import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,16 @@ from polymix.comparators.standard import STANDARD
 from polymix.data.dataset import Dataset
 from polymix.data.schema import Schema
 from polymix.datasets.own_table import files_of_table
-from polymix.errors import DataError, RunFolderError, UsageError
 from polymix.methods.strategies import make_strategy
-from polymix.nn.model import load_matching
 from polymix.records import Budget, Role, Trial
 from polymix.runs.config import RunConfig
+from polymix.runs.devices import check_device
+from polymix.runs.evaluator import evaluator_of
 from polymix.runs.leaderboard import metrics_json
+from polymix.runs.request import RunPlan
+from polymix.runs.run_data import data_key
 from polymix.runs.run_log import run_log
 from polymix.scoring.calibration import calibration, fit_decision
-from polymix.scoring.metrics import metric_for
 from polymix.search.callbacks import Callback
 from polymix.search.driver import Driver, Outcome
 from polymix.search.protocol import Strategy
@@ -60,30 +61,22 @@ class Session:
     raise_errors: bool = False
 
     @classmethod
-    def start(
-        cls,
-        path: Path,
-        config: RunConfig,
-        dataset: Dataset,
-        strategy: Strategy | None = None,
-        callbacks: Sequence[Callback] = (),
-    ) -> Session:
+    def start(cls, plan: RunPlan, callbacks: Sequence[Callback] = ()) -> Session:
         """Begin a run in a new folder.
 
         Raises:
             RunFolderError: the folder exists.
-            PolymixError: the configuration cannot be used on these data.
         """
-        strategy = strategy or make_strategy(config.strategy, config.options)
-        check_device(config.device)
+        assert plan.path is not None  # no dry run
         folder = RunFolder.create(
-            path,
-            config.model_dump(mode="json"),
-            dataset.schema,
-            describe_run(config, dataset),
-            files_of_table(dataset),
+            plan.path,
+            plan.config.model_dump(mode="json"),
+            plan.dataset.schema,
+            describe_run(plan.config, plan.dataset),
+            files_of_table(plan.dataset),
         )
-        return cls(folder, config, dataset, strategy, callbacks)
+        work = plan.config, plan.dataset, plan.strategy
+        return cls(folder, *work, callbacks, plan.raise_errors)
 
     @classmethod
     def resume(
@@ -97,15 +90,14 @@ class Session:
 
         Args:
             folder: open for writing.
-            dataset: the run's, already cut to its rows.
+            dataset: the run's, as `open_own` gives them.
             strategy: in place of the configuration's, for one that has no name.
             callbacks: watch.
 
         Raises:
-            RunFolderError: the folder belongs to other data.
+            UsageError: the device or the strategy cannot be used here.
         """
         config = RunConfig.of(folder)
-        check_data(folder, dataset)
         check_device(config.device)
         strategy = strategy or make_strategy(config.strategy, config.options)
         return cls(folder, config, dataset, strategy, callbacks)
@@ -120,13 +112,8 @@ class Session:
                 run_log(self.folder.path),
                 Ledger.open(config.ledger or self.folder.ledger_path, config.reuse) as ledger,
             ):
-                evaluator = Evaluator(
-                    dataset=self.dataset,
-                    metric=metric_for(self.dataset.schema.target.task, config.metric),
-                    memory=ledger,
-                    bank=self.folder.path / "bank",
-                    device=torch.device(config.device),
-                    raise_errors=self.raise_errors,
+                evaluator = evaluator_of(
+                    config, self.dataset, ledger, self.folder.path, raise_errors=self.raise_errors
                 )
                 driver = Driver(
                     evaluator=evaluator,
@@ -219,44 +206,6 @@ def validation_predictions(trial: Trial) -> np.ndarray:
     return trial.predictions
 
 
-def check_device(name: str) -> torch.device:
-    """The device of a name.
-
-    Raises:
-        UsageError: there is no such device here.
-    """
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"--device {name}: not usable here ({reason}); try cpu") from None
-    return device
-
-
-def default_device() -> str:
-    """`cuda` where there is one, else `cpu`."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def default_threads(jobs: int) -> int:
-    """Threads of each of `jobs` processes, all processors together."""
-    return max(1, len(os.sched_getaffinity(0)) // jobs if hasattr(os, "sched_getaffinity")
-               else (os.cpu_count() or 1) // jobs)  # fmt: skip
-
-
-def data_key(dataset: Dataset) -> dict[str, Any]:
-    """What stands for a run's rows."""
-    return {
-        "name": dataset.name,
-        "fingerprint": dataset.fingerprint,
-        "split": dataset.split.fingerprint,
-        "train": len(dataset.split.train),
-        "val": len(dataset.split.val),
-        "test": len(dataset.split.test),
-    }
-
-
 def describe_run(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
     """What `description.json` says at the start."""
     return {
@@ -279,50 +228,3 @@ def describe_run(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
         "used_seconds": 0.0,
         "config": hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:16],
     }
-
-
-def check_data(folder: RunFolder, dataset: Dataset) -> None:
-    """Make sure that a run folder's data are these.
-
-    Raises:
-        RunFolderError: they are not.
-    """
-    there = folder.description.get("data")
-    here = data_key(dataset)
-    if not isinstance(there, Mapping) or dict(there) != here:
-        shown = dict(there) if isinstance(there, Mapping) else there
-        raise RunFolderError(
-            f"{folder.path} belongs to other data: it was made on {shown}, these are {here}. "
-            "Bring back the data it was made on, or start a new run with --run-dir"
-        )
-
-
-def check_weights(model: torch.nn.Module, weights: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Load weights that must fit whole.
-
-    Raises:
-        RunFolderError: a tensor is missing, too many, or of another shape.
-    """
-    own = {name: tuple(t.shape) for name, t in model.state_dict().items()}
-    theirs = {name: tuple(t.shape) for name, t in weights.items()}
-    if own != theirs:
-        wrong = sorted(
-            name for name in own.keys() | theirs.keys() if own.get(name) != theirs.get(name)
-        )
-        raise RunFolderError(
-            f"{path}: the weights are not this genotype's: "
-            + ", ".join(f"{n} {theirs.get(n)} for {own.get(n)}" for n in wrong[:3])
-        )
-    load_matching(model, weights)
-
-
-__all__ = [
-    "DataError",
-    "Session",
-    "check_data",
-    "check_device",
-    "check_weights",
-    "data_key",
-    "default_device",
-    "default_threads",
-]

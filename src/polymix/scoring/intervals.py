@@ -10,8 +10,9 @@ the first.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from scipy import stats
@@ -36,6 +37,14 @@ class Scored(Protocol):
     @property
     def predictions(self) -> np.ndarray | None:
         """`(N, K)`."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A model's predictions of the rows, `(N, K)`, under a key."""
+
+    key: str
+    predictions: np.ndarray
 
 
 class Referee:
@@ -139,3 +148,10 @@ def spread(sides: Sequence[Sequence[float]]) -> float:
     )
     freedom = max(freedom, MIN_FREEDOM)
     return float(stats.t.ppf(0.975, freedom) * np.sqrt(sum(shares)))
+
+
+def interval_json(interval: Interval) -> dict[str, Any]:
+    """`{value, ci}`, with null for what is not finite."""
+    bounds = [interval.value, interval.low, interval.high]
+    clean = [float(v) if np.isfinite(v) else None for v in bounds]
+    return {"value": clean[0], "ci": clean[1:]}

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 
@@ -46,9 +47,22 @@ RESERVED = ("format", "files", "seal")
 _STAGING, _UNFINISHED = ".staging", ".staging.tmp"
 
 
+Stamp = tuple[int, ...]
+"""Which file it was, and when it last changed; the system sets the last of the times itself."""
+
+
+def stamp(file: BinaryIO) -> Stamp:
+    """An open file's."""
+    about = os.fstat(file.fileno())
+    return (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+
+
 @dataclass(frozen=True)
 class Content:
-    """What a run folder says, checked."""
+    """What a run folder says, checked.
+
+    `model_stamp` is that of the weights whose digest was taken, `seen` the folder's `state` then.
+    """
 
     description: Mapping[str, Any]
     config: Mapping[str, Any]
@@ -58,6 +72,8 @@ class Content:
     evaluation: Mapping[str, Any] | None
     table_json: str | None = None
     report: Mapping[str, Any] | None = None
+    model_stamp: Stamp | None = None
+    seen: tuple[object, ...] = ()
 
 
 def polymix_version() -> str:
@@ -122,26 +138,26 @@ def read(folder: Path) -> Content:
         RunFolderError: with everything that is wrong.
     """
     for _ in range(20):
-        before = _state(folder)
+        before = state(folder)
         try:
-            return _read(folder)
+            return replace(_read(folder), seen=before)
         except (RunFolderError, FileNotFoundError):
-            if _state(folder) == before:
+            if state(folder) == before:
                 raise
         time.sleep(0.01)  # a writer is replacing the model right now
     return _read(folder)
 
 
-def _state(folder: Path) -> tuple[object, ...]:
+def state(folder: Path) -> tuple[object, ...]:
     """What changes whenever a writer replaces something."""
     names = (DESCRIPTION, *OF_MODEL)
-    state: list[object] = []
+    found: list[object] = []
     for path in [folder / name for name in names] + [folder / _STAGING / name for name in names]:
         try:
-            state.append((path.lstat().st_ino, path.lstat().st_mtime_ns))
+            found.append((path.lstat().st_ino, path.lstat().st_mtime_ns))
         except OSError:
-            state.append(None)
-    return tuple(state)
+            found.append(None)
+    return tuple(found)
 
 
 def _read(folder: Path) -> Content:
@@ -155,6 +171,7 @@ def _read(folder: Path) -> Content:
     description = _description(folder, refused, problems)
     digests = _digests(description, problems)
     texts: dict[str, bytes] = {}
+    weights: Stamp | None = None
     for name, digest in digests.items():
         path = locate(folder, name)
         if path in refused:
@@ -164,6 +181,7 @@ def _read(folder: Path) -> Content:
             continue
         if name == MODEL:
             with path.open("rb") as file:
+                weights = stamp(file)
                 if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                     problems.append(_changed(name))
             continue
@@ -190,6 +208,7 @@ def _read(folder: Path) -> Content:
         evaluation=parsed.get(EVALUATION),
         table_json=texts[TABLE].decode() if TABLE in texts else None,
         report=parsed.get(REPORT),
+        model_stamp=weights,
     )
 
 

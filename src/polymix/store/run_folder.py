@@ -103,23 +103,33 @@ class RunFolder:
         """
         path = Path(path)
         with _as_run_folder_error(path):
-            content = seals.read(path)
-            if not write:
-                return cls(path, content, None)
+            folder = cls(path, seals.read(path), None)
+        return folder.hold() if write else folder
+
+    def hold(self) -> Self:
+        """Hold it until `close`, so that no other process writes; what a crash left is tidied up.
+
+        Raises:
+            RunFolderError: another process holds it, or it cannot be read any more.
+        """
+        path = self.path
+        with _as_run_folder_error(path):
             lock = FileLock(path / _LOCK, thread_local=False)
             try:
                 lock.acquire(blocking=False)
             except Timeout:
                 raise RunFolderError(f"{path}: another polymix process is using it") from None
             try:
-                content = seals.read(path)  # as it is now that nobody else writes
+                if seals.state(path) != self._content.seen:
+                    self._content = seals.read(path)  # as it is now that nobody else writes
                 seals.finish_interrupted_write(path)
                 for leftover in filter(is_temporary, path.iterdir()):
                     leftover.unlink(missing_ok=True)
             except BaseException:
                 lock.release()
                 raise
-            return cls(path, content, lock)
+            self._lock = lock
+            return self
 
     def close(self) -> None:
         """Let others write."""
@@ -236,8 +246,10 @@ class RunFolder:
         self._header(expected)
         with _as_run_folder_error(self.path):
             path = seals.locate(self.path, MODEL)
-            data = path.read_bytes()
-            if sha256(data) != self.description["files"][MODEL]:
+            with path.open("rb") as file:
+                known = seals.stamp(file) == self._content.model_stamp
+                data = file.read()
+            if not known and sha256(data) != self.description["files"][MODEL]:
                 raise RunFolderError(f"{path}: was changed since the run folder was opened")
             return codec.unpack(data, expected)
 
@@ -279,6 +291,7 @@ class RunFolder:
                 description=from_json(files[DESCRIPTION]),
                 genotype_json=files[GENOTYPE].decode(),
                 metrics=from_json(files[METRICS]),
+                model_stamp=None,
             )
 
     def update_description(self, **fields: Any) -> None:

@@ -1,4 +1,4 @@
-"""A run's folder, used: rows that lack something, and copies."""
+"""What a model says of rows that lack something; and copies of its folder."""
 
 from __future__ import annotations
 

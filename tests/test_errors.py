@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from polymix.errors import DataError, UsageError
-from polymix.runs.problems import Problems
+from polymix.errors import DataError, Problems, UsageError
 
 
 def test_none():
