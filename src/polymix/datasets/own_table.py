@@ -100,7 +100,7 @@ class TableBuilder:
     SUMMARY: ClassVar[str] = "a table of one's own"
     MODALITIES: ClassVar[tuple[str, ...]] = ()
     NEEDS_RAW: ClassVar[bool] = False
-    VERSION: ClassVar[int] = 4
+    VERSION: ClassVar[int] = 5
 
     table: Table
     options: TableOptions

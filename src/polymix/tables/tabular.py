@@ -136,12 +136,13 @@ def fit_number(column: str, cells: np.ndarray) -> NumberPart:
     )
 
 
-MAX_CODES, ROWS_A_CODE = 200, 5
-"""Whole numbers are levels, too, where they are no more, each in so many rows on average."""
+MAX_CODES, ROWS_A_CODE, APART = 200, 5, 20
+"""Whole numbers may be codes where they are no more, each in so many rows on average, and where the
+numbers that are used lie so far apart on average: a count uses most of its range."""
 
 
 def is_code(cells: np.ndarray) -> bool:
-    """Whether a column's numbers may be codes, such as zip codes: few whole ones, often repeated.
+    """Whether a column's numbers may be codes, such as zip codes: few, whole, and far apart.
 
     They are kept as numbers, too: only a model can tell whether their order means anything.
     """
@@ -149,8 +150,10 @@ def is_code(cells: np.ndarray) -> bool:
     values = numbers_of(np.array(there, object)) if there else np.zeros(0)
     values = values[np.isfinite(values)]
     distinct = len(np.unique(values))
-    whole = bool(len(values)) and bool((values == np.floor(values)).all())
-    return whole and 3 <= distinct <= MAX_CODES and distinct * ROWS_A_CODE <= len(values)
+    if distinct < 3 or distinct > MAX_CODES or (values != np.floor(values)).any():
+        return False
+    spread_out = values.max() - values.min() >= APART * distinct
+    return bool(spread_out) and distinct * ROWS_A_CODE <= len(values)
 
 
 def fit_category(column: str, cells: np.ndarray, most: int = MAX_LEVELS) -> CategoryPart:

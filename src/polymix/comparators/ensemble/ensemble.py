@@ -15,6 +15,7 @@ from polymix.comparators.ensemble.genotype import EnsembleGenotype, Member
 from polymix.genotype import Genotype
 from polymix.records import Cost, Fidelity, Proposal, Role, Score, Trial
 from polymix.scoring.greedy import greedy_weights
+from polymix.scoring.metrics import METRICS
 from polymix.search.run import Run
 from polymix.search.standings import Finalist
 
@@ -62,9 +63,9 @@ def _out_of_fold(run: Run, trials: Sequence[Trial]) -> Finalist | None:
     if len(members) < 2:
         return None
     targets = run.evaluator.scored_targets(run.folds)
-    weights = greedy_weights(
-        run.evaluator.metric, targets, [_predictions(t) for t in members], FOLDED_STEPS
-    )
+    # A metric of the labels said moves in jumps, and choosing by it chooses noise.
+    metric = METRICS["neg_log_loss"] if run.evaluator.metric.hard else run.evaluator.metric
+    weights = greedy_weights(metric, targets, [_predictions(t) for t in members], FOLDED_STEPS)
     if len(weights) < 2:
         return None
     genotype = EnsembleGenotype(

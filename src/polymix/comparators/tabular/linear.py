@@ -6,7 +6,7 @@ The L2 penalty's strength is chosen inside the training rows.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -40,6 +40,9 @@ as rows of length one then say less about how many directions count."""
 
 LARGE = 4000
 """With more rows, one fold says how strong the penalty shall be."""
+
+ROTATED = 2000
+"""Rows up to which words are rotated: the work grows with their cube."""
 
 SPARED = 0.4
 """Of the time, what is kept for the fit to all rows."""
@@ -99,7 +102,7 @@ class Linear(Learner):
     def fit(self, sample: Sample, y: np.ndarray, seed: int, deadline: float | None) -> bool:
         """Choose the strength by cross-validation, then fit to all rows."""
         self.vectors.fit(sample)
-        x, rotation = rotated(self.vectors.matrix(sample))
+        x, back = rotated(self.vectors.matrix(sample))
         rng = seeds.stream(seed, "linear")
         strengths = self._strengths()
         fold = fold_of(y, self.task, FOLDS, rng)
@@ -127,7 +130,7 @@ class Linear(Learner):
                     crossed[best, seen], y[seen], self.task, self.class_weights
                 )
             weights, bias = weights * scale, bias * scale + shifts
-        self._keep(weights if rotation is None else rotation @ weights, bias)
+        self._keep(back(weights), bias)
         return whole or len(y) < 2 * FOLDS
 
     def _strengths(self) -> tuple[float, ...]:
@@ -183,15 +186,34 @@ def sums_of_target(target: Target) -> int:
     return 1 if target.task is Task.BINARY else target.outputs
 
 
-def rotated(x: Matrix) -> tuple[Matrix, np.ndarray | None]:
-    """Rows `(N, D)` in as few columns as there are rows, and the rotation back `(D, N)`.
+def rotated(x: Matrix) -> tuple[Matrix, Callable[[np.ndarray], np.ndarray]]:
+    """Rows `(N, D)` in as few columns as there are rows, and what turns weights back `(D, S)`.
 
-    The penalty is on a length, which no rotation changes, so that the solution is the same.
+    The penalty is on a length, which no rotation changes, so that the solution is the same; a
+    column of zeros has no weight. A solver's own vectors are then as long as there are rows, not
+    words.
     """
-    if sparse.issparse(x) or x.shape[1] <= x.shape[0]:
-        return x, None
-    left_vectors, values, right = np.linalg.svd(x, full_matrices=False)
-    return left_vectors * values, right.T
+    if not sparse.issparse(x):
+        if x.shape[1] <= x.shape[0]:
+            return x, lambda weights: weights
+        parts = torch.linalg.svd(torch.from_numpy(x), full_matrices=False)
+        left_vectors, values, right = (part.numpy() for part in parts)
+        return left_vectors * values, lambda weights: right.T @ weights
+    width, used = x.shape[1], np.flatnonzero(x.getnnz(axis=0))
+    x = x[:, used]
+
+    def spread(weights: np.ndarray) -> np.ndarray:
+        found = np.zeros((width, weights.shape[1]))
+        found[used] = weights
+        return found
+
+    if x.shape[1] <= x.shape[0] or x.shape[0] > ROTATED:
+        return x, spread
+    found = torch.linalg.eigh(torch.from_numpy((x @ x.T).toarray()))
+    squares, vectors = found.eigenvalues.numpy(), found.eigenvectors.numpy()
+    kept = squares > 1e-10 * squares[-1]
+    values, vectors = np.sqrt(squares[kept]), vectors[:, kept]
+    return vectors * values, lambda weights: spread(x.T @ (vectors / values @ weights))
 
 
 def ridge(x: Matrix, y: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
