@@ -36,7 +36,7 @@ class Predictor(TrainedRun):
         device: `cpu`, `cuda`, …; the best there is where not given.
         jobs: how many processes train.
 
-    Example:
+    Examples:
         >>> predictor = Predictor().fit("demo", time_limit=120)      # doctest: +SKIP
         >>> predictor.leaderboard()                                  # doctest: +SKIP
         >>> predictor.evaluate()["metrics"]["accuracy"]              # doctest: +SKIP

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from polymix.cli.common import AsJson, RunDir, errors, out, print_json, watched
+from polymix.cli.common import AsJson, Imports, RunDir, errors, out, plugged, print_json, watched
 
 TableArgument = Annotated[
     str | None,
@@ -20,9 +20,9 @@ TableArgument = Annotated[
 MostRows = Annotated[int, typer.Option(help="Rows that are drawn, at most.")]
 
 
-def leaderboard(directory: RunDir, as_json: AsJson = False) -> None:
+def leaderboard(directory: RunDir, imports: Imports = None, as_json: AsJson = False) -> None:
     """What was tried, what won, and by how much."""
-    with errors():
+    with errors(), plugged(imports, directory):
         from polymix.cli.board import show_board
         from polymix.predictor import Predictor
 
@@ -33,9 +33,11 @@ def leaderboard(directory: RunDir, as_json: AsJson = False) -> None:
             show_board(out(), board)
 
 
-def evaluate(directory: RunDir, table: TableArgument = None, as_json: AsJson = False) -> None:
+def evaluate(
+    directory: RunDir, table: TableArgument = None, imports: Imports = None, as_json: AsJson = False
+) -> None:
     """Score the run's model on its test rows, which nothing else opens; or on TABLE."""
-    with errors():
+    with errors(), plugged(imports, directory):
         from polymix.cli.reports import show_evaluation
         from polymix.predictor import Predictor
 
@@ -65,10 +67,11 @@ def predict(
             "--id", help="Also write this column of TABLE.", metavar="COLUMN", show_default=False
         ),
     ] = None,
+    imports: Imports = None,
     as_json: AsJson = False,
 ) -> None:
     """Predict every row of TABLE, in its order, with probabilities."""
-    with errors():
+    with errors(), plugged(imports, directory):
         from polymix.predictor import Predictor
         from polymix.runs.predictions import check_path, csv_text, predictions_json, write_csv
 
@@ -88,10 +91,14 @@ def predict(
 
 
 def explain(
-    directory: RunDir, table: TableArgument = None, rows: MostRows = 2000, as_json: AsJson = False
+    directory: RunDir,
+    table: TableArgument = None,
+    rows: MostRows = 2000,
+    imports: Imports = None,
+    as_json: AsJson = False,
 ) -> None:
     """How much each modality matters, and whether fusion helped; on validation rows or TABLE."""
-    with errors():
+    with errors(), plugged(imports, directory):
         from polymix.cli.reports import show_explanation
         from polymix.predictor import Predictor
 
@@ -105,10 +112,14 @@ def explain(
 
 
 def robustness(
-    directory: RunDir, table: TableArgument = None, rows: MostRows = 2000, as_json: AsJson = False
+    directory: RunDir,
+    table: TableArgument = None,
+    rows: MostRows = 2000,
+    imports: Imports = None,
+    as_json: AsJson = False,
 ) -> None:
     """How the score holds up as each modality gets noisier or is missing from more rows."""
-    with errors():
+    with errors(), plugged(imports, directory):
         from polymix.cli.reports import show_robustness
         from polymix.predictor import Predictor
 
@@ -127,10 +138,11 @@ def export(
     onnx: Annotated[
         Path | None, typer.Option(help="The ONNX file to write.", show_default=False)
     ] = None,
+    imports: Imports = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the model as an ONNX file, once it predicts real rows alike."""
-    with errors():
+    with errors(), plugged(imports, directory):
         from polymix.errors import UsageError
         from polymix.predictor import Predictor
 
@@ -152,10 +164,11 @@ def export(
 def linear_probe(
     directory: RunDir,
     epochs: Annotated[int, typer.Option(help="Epochs of each linear head.")] = 10,
+    imports: Imports = None,
     as_json: AsJson = False,
 ) -> None:
     """How good each encoder is that fused training left behind: frozen, with a linear head."""
-    with errors():
+    with errors(), plugged(imports, directory):
         from polymix.cli.reports import show_linear_probe
         from polymix.predictor import Predictor
 

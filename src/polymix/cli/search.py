@@ -9,10 +9,13 @@ import typer
 
 from polymix.cli.common import (
     AsJson,
+    Imports,
     RunDir,
     Stopped,
     errors,
+    import_options,
     out,
+    plugged,
     print_json,
     read_options,
     watched,
@@ -77,7 +80,8 @@ def search(
     strategy: Annotated[
         str | None,
         typer.Option(
-            help="How to search: auto, mixmas, m2-mixer, mfas, bm-nas, mro, random.",
+            help="How to search: auto, mixmas, m2-mixer, mfas, bm-nas, mro, random, or one of "
+            "your own.",
             show_default="auto for a table, mixmas for a dataset",
         ),
     ] = None,
@@ -164,11 +168,12 @@ def search(
         bool,
         typer.Option("--dry-run", help="Print the space's size and what it would cost, and stop."),
     ] = False,
+    imports: Imports = None,
     as_json: AsJson = False,
 ) -> None:
     """Search an architecture for SOURCE, train it, and write a run folder."""
     stopped = Stopped()
-    with errors(stopped):
+    with errors(stopped), plugged(imports):
         from polymix.predictor import Predictor
         from polymix.runs.request import Problems, Request, column_types_of
 
@@ -215,9 +220,9 @@ def search(
         _finish(predictor, as_json)
 
 
-def resume(directory: RunDir, as_json: AsJson = False) -> None:
+def resume(directory: RunDir, imports: Imports = None, as_json: AsJson = False) -> None:
     """Go on with a run that was interrupted."""
-    with errors(Stopped(directory)):
+    with errors(Stopped(directory)), plugged(imports, directory):
         from polymix.predictor import Predictor
 
         with watched() as progress:
@@ -248,6 +253,6 @@ def _finish(predictor: Predictor, as_json: bool) -> None:
     show_board(console, board)
     console.print(f"\nrun folder: {predictor.path}", soft_wrap=True, markup=False, highlight=False)
     console.print(
-        f"next:       polymix evaluate {predictor.path}",
+        f"next:       polymix evaluate {predictor.path}{import_options()}",
         soft_wrap=True, markup=False, highlight=False,
     )  # fmt: skip

@@ -53,6 +53,7 @@ class RunConfig(BaseModel):
         folds: into how many folds a table's rows are cut; by their number where not given, 0 for
             validation rows in their place.
         refit: whether what was chosen out of fold ships fitted on every row, sealed ones too.
+        imports: modules whose parts it may use; opening the folder never imports them.
         class_weights: whether the loss weighs classes by how rare they are.
     """
 
@@ -75,6 +76,7 @@ class RunConfig(BaseModel):
     folds: int | None = Field(default=None, ge=0, le=20)
     refit: bool = True
     class_weights: Literal["balanced"] | None = None
+    imports: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, folder: RunFolder) -> RunConfig:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from polymix import plugins
 from polymix.data.dataset import Dataset
 from polymix.data.schema import Task
 from polymix.datasets import Progress, open_dataset
@@ -194,6 +195,7 @@ class Request:
             ledger=self.ledger,
             ensemble=self.ensemble,
             class_weights=None if self.class_weights is None else "balanced",
+            imports=plugins.imported(),
         )
         with problems.caught():
             check_metric(metric, dataset)

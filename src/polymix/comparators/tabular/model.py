@@ -22,12 +22,12 @@ from polymix.data.batch import Source
 from polymix.data.schema import Schema, Task
 from polymix.errors import GenotypeError, did_you_mean
 from polymix.genotype import Block
-from polymix.nn import build
 from polymix.nn.by_modality import ByModality
 from polymix.nn.descriptions import Description, Frozen
 from polymix.nn.model import Model, blank
 from polymix.nn.tokens import Features, Output
 from polymix.nn.views import CHUNK, Views, fit_views
+from polymix.registry import register
 
 VERSION = 1
 
@@ -35,6 +35,7 @@ FLOP = 5e-11
 """Seconds that a frozen encoder takes for a FLOP."""
 
 
+@register
 class TabularModel(Model):
     """A learner on views.
 
@@ -46,6 +47,7 @@ class TabularModel(Model):
         GenotypeError: it cannot be built on this schema.
     """
 
+    builds = TabularGenotype
     fitted = True
 
     def __init__(self, genotype: TabularGenotype, schema: Schema) -> None:
@@ -66,6 +68,21 @@ class TabularModel(Model):
         self.absent = ByModality()
         self.head = Stacked(genotype, layouts_of(made, schema), schema.target)
         self.uncounted = self.head.uncounted
+
+    @classmethod
+    def versions(cls, genotype: TabularGenotype) -> dict[str, int]:
+        """Of the learners and the views."""
+        found = {"tabular": VERSION}
+        for one in (genotype, *genotype.base):
+            found[one.learner.name] = LEARNERS[one.learner.name].VERSION
+        return found | {block.name: view_version(block) for _, block in genotype.every_view}
+
+    @classmethod
+    def fit_seconds(cls, genotype: TabularGenotype, schema: Schema, rows: int) -> float:
+        """By the learners, and the frozen encoders' FLOPs."""
+        made = make_views(genotype, schema)
+        learned = learning_seconds(genotype, layouts_of(made, schema), schema, rows)
+        return learned + rows * FLOP * _frozen_flops(made, schema)
 
     def sample(self, features: Features, present: Tensor | None) -> Sample:
         """Features by modality as learners see them."""
@@ -152,26 +169,6 @@ def make_views(genotype: TabularGenotype, schema: Schema) -> dict[View, Descript
 def layouts_of(made: dict[View, Description], schema: Schema) -> dict[View, Layout]:
     """What each view's numbers are."""
     return {view: layout_of(one, schema[view[0]]) for view, one in made.items()}
-
-
-@build.build.register
-def _build(genotype: TabularGenotype, schema: Schema) -> Model:
-    return TabularModel(genotype, schema)
-
-
-@build.versions.register
-def _versions(genotype: TabularGenotype) -> dict[str, int]:
-    found = {"tabular": VERSION}
-    for one in (genotype, *genotype.base):
-        found[one.learner.name] = LEARNERS[one.learner.name].VERSION
-    return found | {block.name: view_version(block) for _, block in genotype.every_view}
-
-
-@build.fit_seconds.register
-def _fit_seconds(genotype: TabularGenotype, schema: Schema, rows: int) -> float:
-    made = make_views(genotype, schema)
-    learned = learning_seconds(genotype, layouts_of(made, schema), schema, rows)
-    return learned + rows * FLOP * _frozen_flops(made, schema)
 
 
 def learning_seconds(

@@ -26,6 +26,7 @@ from polymix.methods.mixmas.candidates import CANDIDATES
 from polymix.methods.mixmas.mixmas import MixMAS
 from polymix.nn import catalog
 from polymix.records import Proposal, Trial
+from polymix.registry import register
 from polymix.search.protocol import SearchTask, Strategy
 
 MAX_FULL_MODALITIES = 4
@@ -50,6 +51,7 @@ QUICK_ENCODERS = ("mlp", "conv", "mlp-mixer")
 MIN_EPOCHS = 3
 
 
+@register
 class Auto(Strategy):
     """Chooses by the data and the budget; `reasons` says what, and why.
 
