@@ -47,6 +47,7 @@ class RunConfig(SharedOptions):
         folds: into how many folds a table's rows are cut; by their number where not given, 0 for
             validation rows in their place.
         refit: whether what was chosen out of fold ships fitted on every row, sealed ones too.
+        imports: modules whose parts it may use; opening the folder never imports them.
     """
 
     source: SourceConfig
@@ -58,6 +59,7 @@ class RunConfig(SharedOptions):
     reuse: tuple[str, ...] = ()
     folds: int | None = Field(default=None, ge=0, le=20)
     refit: bool = True
+    imports: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, folder: RunFolder) -> RunConfig:
