@@ -42,7 +42,7 @@ TableSource = str | Path | pd.DataFrame
 PATHS = (ColumnType.IMAGE, ColumnType.AUDIO, ColumnType.TIMESERIES, ColumnType.FEATURES)
 """What cells that name files can be."""
 
-FOLDS, MAX_FOLDED_ROWS = 5, 20_000
+MAX_FOLDED_ROWS = 20_000
 """Rows are compared out of fold where fewer than so many are not sealed."""
 
 RECIPE, REPORT = "table.json", "data_report.json"
@@ -62,6 +62,8 @@ class TableOptions(BaseModel):
         image_size: side of images, in place of what the files call for.
         strict: whether a cell that gives nothing is an error.
         seed: of a split at random.
+        folds: into how many folds the rows that are not sealed are cut, where they are few; 0 for
+            none, so that validation rows compare.
         test_share: of the rows, sealed for the test, where no column says which; 0 for none.
     """
 
@@ -76,6 +78,7 @@ class TableOptions(BaseModel):
     image_size: int | None = Field(default=None, ge=8, le=512)
     strict: bool = False
     seed: int = Field(default=0, ge=0)
+    folds: int = Field(default=5, ge=0, le=20)
     test_share: float = Field(default=TEST_SHARE, ge=0, le=0.5)
 
 
@@ -97,7 +100,7 @@ class TableBuilder:
     SUMMARY: ClassVar[str] = "a table of one's own"
     MODALITIES: ClassVar[tuple[str, ...]] = ()
     NEEDS_RAW: ClassVar[bool] = False
-    VERSION: ClassVar[int] = 3
+    VERSION: ClassVar[int] = 4
 
     table: Table
     options: TableOptions
@@ -175,17 +178,17 @@ class TableBuilder:
         options, inside = self.options, codes != TEST
         count = int(inside.sum())
         named = options.split is not None or options.time is not None or self.tuning
-        if named or not FOLDS <= count < MAX_FOLDED_ROWS:
+        if named or options.folds < 2 or not options.folds <= count < MAX_FOLDED_ROWS:
             return None
         groups = None
         if options.group is not None:
             cells = [None if c is None else text_of(c) for c in self.table[options.group][rows]]
             names = [f"\0{row}" if c is None else c for row, c in enumerate(cells)]
             groups = np.array(names, object).astype(str)[inside]
-            if len(np.unique(groups)) < FOLDS:
+            if len(np.unique(groups)) < options.folds:
                 return None
         folds = np.zeros(len(rows), np.int64)
-        folds[inside] = fold_codes(targets[inside], FOLDS, options.seed, groups=groups)
+        folds[inside] = fold_codes(targets[inside], options.folds, options.seed, groups=groups)
         return folds
 
     @property

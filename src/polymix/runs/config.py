@@ -44,9 +44,6 @@ class RunConfig(SharedOptions):
         device: where models run.
         threads: of each process that trains.
         reuse: run folders whose trials may be taken over.
-        folds: into how many folds a table's rows are cut; by their number where not given, 0 for
-            validation rows in their place.
-        refit: whether what was chosen out of fold ships fitted on every row, sealed ones too.
         imports: modules whose parts it may use; opening the folder never imports them.
     """
 
@@ -57,8 +54,6 @@ class RunConfig(SharedOptions):
     device: str = "cpu"
     threads: int = Field(default=1, ge=1)
     reuse: tuple[str, ...] = ()
-    folds: int | None = Field(default=None, ge=0, le=20)
-    refit: bool = True
     imports: tuple[str, ...] = ()
 
     @classmethod

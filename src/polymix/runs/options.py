@@ -92,7 +92,15 @@ class SharedOptions(BaseModel):
         Spelling(python_only=True),
     ] = None
     jobs: Annotated[int, Field(ge=1, description="Number of processes that train in parallel.")] = 1
-    ensemble: Annotated[bool, Field(description="Also try an ensemble of the finalists.")] = False
+    ensemble: Annotated[
+        bool,
+        Field(description="Also try an ensemble of the models trained; on a table always."),
+    ] = False
+    single: Annotated[bool, Field(description="Ship one model, never an ensemble.")] = False
+    no_refit: Annotated[
+        bool,
+        Field(description="Do not fit a table's final model on every row, test rows included."),
+    ] = False
     class_weights: Annotated[
         Balanced | None,
         Field(description="Weigh rare classes more in the loss: balanced."),
@@ -212,6 +220,19 @@ class TableFlags(BaseModel):
         Field(description="YAML file with column types, a line NAME: TYPE for each."),
         Spelling(metavar="FILE", default="none"),
     ] = None
+    folds: Annotated[
+        int | None,
+        Field(
+            description="Number of folds that compare models where rows are few; 0 compares "
+            "them on validation rows."
+        ),
+        Spelling(default="5 below 20,000 rows"),
+    ] = None
+    test_share: Annotated[
+        float | None,
+        Field(description="Share of rows sealed for evaluate; 0 trains on all rows."),
+        Spelling(default="0.15"),
+    ] = None
     image_size: Annotated[
         int | None,
         Field(description="Height and width of images in pixels."),
@@ -232,6 +253,8 @@ class FitOptions(TypedDict, total=False):
     reuse: Sequence[str | Path]
     ledger: str | None
     ensemble: bool
+    single: bool
+    no_refit: bool
     class_weights: Balanced | None
     strategy: str | Strategy | None
     rows: int | None

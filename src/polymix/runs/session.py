@@ -124,8 +124,8 @@ class Session:
                     seed=config.seed,
                     compare=config.compare,
                     comparators=STANDARD,
-                    combiner=GreedyEnsemble() if config.ensemble else None,
-                    refit=config.refit and config.source.table is not None,
+                    combiner=GreedyEnsemble() if _combines(config) else None,
+                    refit=config.source.table is not None and not config.no_refit,
                     callbacks=self.callbacks,
                     publish=lambda outcome: self._publish(outcome, evaluator),
                 )
@@ -169,6 +169,11 @@ class Session:
         model = evaluator.trained(shipped)
         weights = {name: t.detach().cpu() for name, t in model.state_dict().items()}
         self.folder.finish_model(shipped.proposal.genotype.to_json(), weights, metrics)
+
+
+def _combines(config: RunConfig) -> bool:
+    """Whether an ensemble is tried: where it is asked for, and on tables."""
+    return not config.single and (config.ensemble or config.source.table is not None)
 
 
 def served_schema(evaluator: Evaluator, trial: Trial) -> Schema:

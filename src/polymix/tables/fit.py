@@ -27,7 +27,7 @@ from polymix.tables.recipe import (
 )
 from polymix.tables.series import SUFFIXES, fit_series
 from polymix.tables.sounds import fit_audio
-from polymix.tables.tabular import fit_category, fit_date, fit_number, levels_within
+from polymix.tables.tabular import fit_category, fit_date, fit_number, is_code, levels_within
 from polymix.tables.text_numbers import fit_text_numbers, holds_numbers
 from polymix.tables.texts import TextTokenizer, has_pretrained
 from polymix.tables.unreadable import Unreadable
@@ -93,6 +93,8 @@ def fit_recipe(
                     )  # fmt: skip
             elif note.type in PARTS:
                 parts.append(_part(note, table[column][train]))
+                if note.type is ColumnType.NUMERICAL and is_code(table[column][train]):
+                    parts.append(fit_category(column, table[column][train]))
             elif note.type is not ColumnType.IGNORE:
                 cells = table[column][train]
                 found.append(_recipe(note, cells, table, names, image_size))

@@ -136,6 +136,23 @@ def fit_number(column: str, cells: np.ndarray) -> NumberPart:
     )
 
 
+MAX_CODES, ROWS_A_CODE = 200, 5
+"""Whole numbers are levels, too, where they are no more, each in so many rows on average."""
+
+
+def is_code(cells: np.ndarray) -> bool:
+    """Whether a column's numbers may be codes, such as zip codes: few whole ones, often repeated.
+
+    They are kept as numbers, too: only a model can tell whether their order means anything.
+    """
+    there = [cell for cell in cells if cell is not None]
+    values = numbers_of(np.array(there, object)) if there else np.zeros(0)
+    values = values[np.isfinite(values)]
+    distinct = len(np.unique(values))
+    whole = bool(len(values)) and bool((values == np.floor(values)).all())
+    return whole and 3 <= distinct <= MAX_CODES and distinct * ROWS_A_CODE <= len(values)
+
+
 def fit_category(column: str, cells: np.ndarray, most: int = MAX_LEVELS) -> CategoryPart:
     """A recipe from training rows' cells: the commonest levels first, each in two rows at least.
 

@@ -56,8 +56,10 @@ def within(genotype: TabularGenotype, expected: float, allowed: float) -> int:
 class GradientBoosting:
     """The finalist that is no network."""
 
-    def propose(self, run: Run, contest: Contest) -> Sequence[Finalist]:  # noqa: ARG002
-        """Gradient boosting, where the data are of its kind, with as many rounds as fit."""
+    def propose(self, run: Run, contest: Contest) -> Sequence[Finalist]:
+        """Gradient boosting, with as many rounds as fit, unless the search tried trees itself."""
+        if any(isinstance(t.proposal.genotype, TabularGenotype) for t in contest.trials):
+            return []
         genotype = boosting_genotype(run.evaluator.dataset.schema)
         if genotype is None:
             return []

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from polymix import seeds
@@ -28,6 +29,9 @@ REFITTED = 20_000
 
 CELL, COLUMN = 1.3e-8, 6e-5
 """Seconds a tree takes for a cell of the table, and for a column whatever its rows."""
+
+THREADED_CELLS = 1_000_000
+"""Numbers of a table from which trees are grown by several threads."""
 
 
 class GradientBoosting(Learner):
@@ -90,6 +94,14 @@ class GradientBoosting(Learner):
         state = seeds.derive(seed, "gradient boosting") % 2**31
         self.table.fit(sample, state)
         x = self.table(sample).numpy()
+        # Threads that wait for each other cost a small table more than they save.
+        with threadpool_limits(1 if x.size < THREADED_CELLS else None, "openmp"):
+            return self._fit_table(x, y, seed, state, deadline)
+
+    def _fit_table(
+        self, x: np.ndarray, y: np.ndarray, seed: int, state: int, deadline: float | None
+    ) -> bool:
+        """`fit` to the trees' table `(N, D)`."""
         rounds = self._affordable(x, y, state, deadline)
         rng = seeds.stream(seed, "gradient boosting")
         if self.task is Task.MULTILABEL:

@@ -28,9 +28,19 @@ MAX_TREES, LEAVES, LEAF_NUMBERS = 5000, 4096, 2_000_000
 SKEWED = 1.5
 
 
-def own_describers(modality: Modality, pretrained: bool) -> list[Block]:
-    """What describes a modality, with or without encoders that come with weights."""
-    return [b for b in describers_for(modality) if pretrained or b.name in DESCRIPTIONS]
+def own_describers(schema: Schema, modality: Modality, pretrained: bool) -> list[Block]:
+    """What describes a modality, with or without encoders that come with weights.
+
+    A picture averaged down says next to nothing of what a network sees in it, and its columns
+    drown those of a table: it is left out where there is anything else.
+    """
+    every = describers_for(modality)
+    networks = [b for b in every if b.name not in DESCRIPTIONS]
+    own = [b for b in every if b.name in DESCRIPTIONS]
+    spare = any(one.kind is not Kind.IMAGE for one in schema.modalities) or bool(networks)
+    if modality.kind is Kind.IMAGE and spare:
+        own = []
+    return own + (networks if pretrained else [])
 
 
 def tree_views(schema: Schema, pretrained: bool = True) -> Views:
@@ -40,7 +50,7 @@ def tree_views(schema: Schema, pretrained: bool = True) -> Views:
         if one.kind is Kind.TABULAR:
             found.append((one.name, Block.of("codes")))
         else:
-            blocks = map(_for_trees, own_describers(one, pretrained))
+            blocks = map(_for_trees, own_describers(schema, one, pretrained))
             found += [(one.name, block) for block in blocks if block is not None]
     return tuple(found)
 
@@ -60,7 +70,7 @@ def vector_views(schema: Schema, pretrained: bool = True) -> Views:
     """Views that are added and multiplied: texts as ids, tables as columns."""
     found: list[tuple[str, Block]] = []
     for one in schema.modalities:
-        blocks = own_describers(one, pretrained)
+        blocks = own_describers(schema, one, pretrained)
         if one.kind is Kind.TEXT:
             known = [b for b in blocks if b.name not in DESCRIPTIONS]
             blocks = [Block.of("token-ids"), *known]
@@ -109,8 +119,10 @@ def portfolio(
     base = (linear, *kernels)
     forest, boosted = forest_block(schema, rows), boosting_blocks(schema, rows)
     # What takes no pass through a network comes first: there is soon something to use.
-    quick = TabularGenotype(views=plain, learner=Block.of("linear"), transform=first)
+    quick = TabularGenotype(views=plain or vectors, learner=Block.of("linear"), transform=first)
     found = [quick, linear, *kernels]
+    if plain and plain != vectors:
+        found += _without_networks(schema, rows, first)
     found += [TabularGenotype(views=trees, learner=boosted[0], transform=first)]
     found += [TabularGenotype(views=trees, learner=forest)]
     if tables:
@@ -131,9 +143,27 @@ def portfolio(
     for transform in transforms[1:]:
         found += [
             one.model_copy(update={"transform": transform})
-            for one in (linear, *kernels, found[2 + len(kernels)])
+            for one in (
+                linear,
+                *kernels,
+                TabularGenotype(views=trees, learner=boosted[0], transform=first),
+            )
         ]
     return list(dict.fromkeys(found))
+
+
+def _without_networks(
+    schema: Schema, rows: int, transform: Literal["none", "log"]
+) -> list[TabularGenotype]:
+    """What takes no pass through a network: it says what the networks add, and may be enough."""
+    plain, trees = vector_views(schema, False), tree_views(schema, False)
+    found = [TabularGenotype(views=trees, learner=forest_block(schema, rows))]
+    boosted = boosting_blocks(schema, rows)[0]
+    found += [TabularGenotype(views=trees, learner=boosted, transform=transform)]
+    if rows <= KERNEL_ROWS:
+        learner = Block.of("kernel", rows=rows)
+        found += [TabularGenotype(views=plain, learner=learner, transform=transform)]
+    return found
 
 
 def boosting_blocks(schema: Schema, rows: int) -> list[Block]:

@@ -132,6 +132,31 @@ class Numbers(nn.Module):
         return torch.cat([x[:, self.levels], self.weight * z], 1)
 
 
+def _groups(layouts: Sequence[Layout]) -> list[list[int]]:
+    """Views that are one block of the vector: a row's pictures together, all else alone.
+
+    What several pictures of one thing show is averaged: side by side, each would be a block of its
+    own, and drown numbers that say more.
+    """
+    found: dict[object, list[int]] = {}
+    for i, one in enumerate(layouts):
+        if one.form != "ids":
+            found.setdefault(("picture", one.width) if one.picture else i, []).append(i)
+    return list(found.values())
+
+
+def _mean_view(sample: Sample, group: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The mean of views that are there `(B, D)`, zeros where none is, and whether one is `(B,)`."""
+    total, count = torch.zeros_like(sample.views[group[0]]), torch.zeros(len(sample))
+    count = count.to(total)
+    for i in group:
+        there = sample.present[i]
+        x = sample.views[i]
+        total = total + torch.where(there[:, None], x, torch.zeros_like(x))
+        count = count + there.to(total)
+    return total / count.clamp(min=1)[:, None], count > 0
+
+
 class Vectors(nn.Module):
     """Views to one vector a row.
 
@@ -148,20 +173,21 @@ class Vectors(nn.Module):
         super().__init__()
         texts = [i for i, one in enumerate(layouts) if one.form == "ids"]
         self.texts = texts
-        self.others = [i for i in range(len(layouts)) if i not in texts]
+        self.groups = _groups(layouts)
         each = None if slots is None else max(1, slots // max(1, len(texts)))
         self.words = nn.ModuleList(
             TokenWeights(v, v if each is None else each, least)
             for v in (layouts[i].vocabulary for i in texts)
         )
         weight = numbers if texts else 1.0
+        first = [layouts[group[0]] for group in self.groups]
         self.parts = nn.ModuleList(
-            Numbers(layouts[i], weight)
-            if layouts[i].form in ("columns", "numbers")
-            else Scaled(layouts[i].width, layouts[i].form == "dense")
-            for i in self.others
+            Numbers(one, weight)
+            if one.form in ("columns", "numbers")
+            else Scaled(one.width, one.form == "dense")
+            for one in first
         )
-        self.dense_width = sum(layouts[i].width for i in self.others) + len(layouts)
+        self.dense_width = sum(one.width for one in first) + len(layouts)
         self.slot_counts = [words.slots for words in self._words()]
 
     def _words(self) -> list[TokenWeights]:
@@ -171,20 +197,19 @@ class Vectors(nn.Module):
         """Fit to rows."""
         for i, words in zip(self.texts, self._words(), strict=True):
             words.fit(sample.views[i][sample.present[i]])
-        for i, part in zip(self.others, self.parts, strict=True):
+        for group, part in zip(self.groups, self.parts, strict=True):
             assert isinstance(part, Numbers | Scaled)
-            there = sample.views[i][sample.present[i]]
-            if len(there):
-                part.fit(there)
+            x, there = _mean_view(sample, group)
+            if there.any():
+                part.fit(x[there])
 
     def dense(self, sample: Sample) -> Tensor:
         """All but words: `(B, D)`, double."""
         found = []
-        for i, part in zip(self.others, self.parts, strict=True):
-            there = sample.present[i][:, None]
-            x = torch.where(there, sample.views[i], torch.zeros_like(sample.views[i]))
+        for group, part in zip(self.groups, self.parts, strict=True):
+            x, there = _mean_view(sample, group)
             z = part(x)
-            found.append(torch.where(there, z, torch.zeros_like(z)))
+            found.append(torch.where(there[:, None], z, torch.zeros_like(z)))
         found += [(~there[:, None]).double() for there in sample.present]
         return torch.cat(found, 1)
 

@@ -25,12 +25,14 @@ class Layout:
         form: what its numbers are.
         width: how many there are, W.
         vocabulary: of token ids.
+        picture: whether it is what a network sees in a picture.
         categories: spans (first, width) of columns that are one category.
     """
 
     form: Form
     width: int
     vocabulary: int = 0
+    picture: bool = False
     categories: tuple[tuple[int, int], ...] = ()
 
 
@@ -139,6 +141,6 @@ def layout_of(view: Description, modality: Modality) -> Layout:
     if isinstance(view, Columns):
         return Layout("columns", view.channels, categories=modality.categories)
     if isinstance(view, Frozen):
-        return Layout("embedding", view.channels)
+        return Layout("embedding", view.channels, picture=modality.kind is Kind.IMAGE)
     tabular = modality.kind is Kind.TABULAR
     return Layout("numbers" if tabular else "dense", view.channels)
