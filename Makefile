@@ -1,4 +1,5 @@
 # make demo   a search on the demo data, in about three minutes
+# make docs   the documentation as a site, in site/
 # make test   everything that must hold before a change goes in
 # Each makes its own virtual environment, .venv, and uses it again while it is up to date.
 
@@ -16,7 +17,7 @@ WORKERS ?= 2
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: demo test test-slow lint format clean help
+.PHONY: demo test test-slow lint format docs clean help
 
 help:  ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -43,8 +44,11 @@ format: $(VENV)/.dev  ## Put the code in its form
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
+docs: $(VENV)/.docs  ## The documentation as a site, in site/
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
+
 clean:  ## Remove the virtual environment and what tools left, not the runs
-	rm -rf $(VENV) build dist *.egg-info src/*.egg-info .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info src/*.egg-info .mypy_cache .ruff_cache .hypothesis
 	find src tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The first Python from 3.11 on that can make a virtual environment.
@@ -66,6 +70,10 @@ $(VENV)/.torch: $(VENV)/.python $(INPUTS)
 
 $(VENV)/.demo: $(VENV)/.torch $(INPUTS)
 	$(PIP) --editable ".[demo]"
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.torch $(INPUTS)
+	$(PIP) --editable ".[docs]"
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.torch $(INPUTS)

@@ -22,8 +22,8 @@ from polymix.data.batch import RowSource
 from polymix.data.dataset import Dataset
 from polymix.methods.bm_nas.bm_nas import BMNAS
 from polymix.methods.bm_nas.space import OPERATIONS, BMNASGenotype, BMNASSpace, Cell, Step
-from polymix.nn import catalog
 from polymix.records import Fidelity, Proposal, Recipe
+from polymix.registry import register
 from polymix.train.supernet import RowLoader, SupernetTrainer
 
 PROBLEMS: dict[str, tuple[Callable[[int, int], Dataset], dict[str, int]]] = {
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--no-fixed", action="store_true", help="train no fixed networks")
     parser.add_argument("--out", type=Path, help="write the result as JSON")
     arguments = parser.parse_args()
-    catalog.ENCODERS[planted.Given.name] = planted.Given
+    register(planted.Given)
     result = {name: run(name, arguments) for name in arguments.problems}
     report({"benchmark": "bm_nas_planted", "rows": arguments.rows, **result}, arguments.out)
 

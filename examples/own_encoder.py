@@ -15,13 +15,11 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from polymix import Predictor
-from polymix.data.schema import Kind, Modality
-from polymix.nn import catalog
-from polymix.nn.encoder import Encoder, Options, check_sizes
-from polymix.nn.tokens import Tokens
+from polymix import Encoder, Kind, Modality, Predictor, Tokens, register
+from polymix.nn.encoder import Options, check_sizes
 
 
+@register
 class Strips(Encoder):
     """Cuts a map into vertical strips, one token each, and mixes each strip's pixels.
 
@@ -58,7 +56,6 @@ def main() -> None:
     parser.add_argument("--time-limit", default="60s")
     parser.add_argument("--run-dir", default=None)
     asked = parser.parse_args()
-    catalog.register(Strips)
     predictor = Predictor(path=asked.run_dir).fit(
         "demo",
         time_limit=asked.time_limit,

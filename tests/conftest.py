@@ -30,6 +30,15 @@ def tiny_dataset() -> Callable[..., object]:
 
 
 @pytest.fixture
+def registrations() -> Iterator[None]:
+    """What the test registers is forgotten after it."""
+    from polymix.registry import restored
+
+    with restored():
+        yield
+
+
+@pytest.fixture
 def workplace(tmp_path, tmp_path_factory, monkeypatch):
     """An empty folder to work in, with the demo data in the cache, and one thread a run."""
     from cli_support import shared_cache

@@ -13,7 +13,19 @@ import pytest
 import polymix
 
 ROOT = Path(polymix.__file__).parent
-BASE = frozenset({"errors", "genotype", "records", "seeds", "units", "version"})
+BASE = frozenset(
+    {
+        "built_in",
+        "errors",
+        "genotype",
+        "plugins",
+        "records",
+        "registry",
+        "seeds",
+        "units",
+        "version",
+    }
+)
 ORDER = [
     {"data"},
     {"tables", "space"},
@@ -91,7 +103,7 @@ def allowed(part: str) -> frozenset[str] | None:
     if part in BASE:
         return BASE
     if part == "__init__":
-        return frozenset({"errors", "predictor", "version"})
+        return BASE | {name for parts in ORDER[:-1] for name in parts}
     place = next(i for i, parts in enumerate(ORDER) if part in parts)
     left = BASE | {name for parts in ORDER[:place] for name in parts}
     if part == "space":

@@ -32,12 +32,13 @@ def python(*arguments: str | Path, here: Path, **variables: str) -> str:
 def test_the_examples_of_contributing_keep_their_contracts(tmp_path):
     for block in BLOCK.findall((ROOT / "CONTRIBUTING.md").read_text()):
         (tmp_path / block.splitlines()[0].removeprefix("# ")).write_text(block)
-    parts = ("strips", "gate", "widths", "widest", "coins")
+    parts = ("strips", "gate", "product", "widths", "widest", "geometric", "slowest", "coins")
     names = {f"{prefix}{part}.py" for part in parts for prefix in ("", "test_")}
     assert {path.name for path in tmp_path.iterdir()} == names
     out = python(
         "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider",
-        here=tmp_path, PYTHONPATH=str(tmp_path),
+        here=tmp_path,
+        PYTHONPATH=os.pathsep.join([str(tmp_path), *os.environ.get("PYTHONPATH", "").split(":")]),
     )  # fmt: skip
     assert re.search(r"\d+ passed", out)
     assert "skipped" not in out
@@ -63,6 +64,18 @@ def test_the_example_script_runs(tmp_path, tmp_path_factory):
     assert "strips" in out
     assert "on 750 test rows" in out
     assert (tmp_path / "runs/demo/evaluation.json").is_file()
+
+
+def test_every_public_name_is_shown():
+    pages = [ROOT / "CONTRIBUTING.md", ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    shown = {name for page in pages for block in BLOCK.findall(page.read_text())
+             for name in re.findall(r"\w+", block)}  # fmt: skip
+    for path in (ROOT / "examples").glob("*.py"):
+        shown |= set(re.findall(r"\w+", path.read_text()))
+    assert set(polymix.__all__) - {"__version__"} <= shown
+    for name in polymix.__all__:
+        assert getattr(polymix, name) is not None
+    assert set(polymix.__all__) <= set(dir(polymix))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -118,7 +131,7 @@ def test_the_license_is_whole():
 
 def test_make_says_what_it_can_do():
     done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
-    for target in ("demo", "test", "test-slow", "lint", "format", "clean", "help"):
+    for target in ("demo", "test", "test-slow", "lint", "format", "docs", "clean", "help"):
         assert f"make {target} " in done.stdout
 
 

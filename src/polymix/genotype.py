@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import textwrap
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from polymix import built_in
 from polymix.errors import GenotypeError, describe, did_you_mean
+from polymix.registry import Parts, classes_of, lacking
 
 Scalar = bool | int | float | str | tuple[int, ...]
 """What a block's option may be."""
@@ -47,17 +49,14 @@ class Block(BaseModel):
 
 
 class Genotype(BaseModel):
-    """Base of all genotypes. A subclass sets `kind`, which names it in JSON, and adds fields."""
+    """Base of all genotypes.
+
+    A subclass sets `kind`, which names it in JSON, adds fields, and is registered.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: ClassVar[str]
-    kinds: ClassVar[dict[str, type[Genotype]]] = {}
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        super().__pydantic_init_subclass__(**kwargs)
-        Genotype.kinds[cls.kind] = cls
 
     def to_json(self) -> str:
         """Canonical JSON: the same genotype always gives the same text."""
@@ -78,6 +77,16 @@ class Genotype(BaseModel):
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
 
+GENOTYPES: Parts[type[Genotype]] = Parts(
+    "a genotype",
+    "a class of polymix.genotype.Genotype",
+    classes_of(Genotype),
+    lambda cls: lacking(cls, Genotype, {}, ()),
+    name="kind",
+    modules=built_in.GENOTYPES,
+)
+
+
 def parse_genotype(text: str, where: str = "genotype") -> Genotype:
     """Read any genotype from JSON.
 
@@ -91,11 +100,11 @@ def parse_genotype(text: str, where: str = "genotype") -> Genotype:
     if not isinstance(fields, dict):
         raise GenotypeError(f"{where}: a genotype is a JSON object, but got {text[:60]!r}")
     kind = str(fields.pop("kind", ""))
-    if kind not in Genotype.kinds:
+    if kind not in GENOTYPES:
         raise GenotypeError(
-            f"{where}: no genotype of kind '{kind[:60]}': {did_you_mean(kind[:60], Genotype.kinds)}"
+            f"{where}: no genotype of kind '{kind[:60]}': {did_you_mean(kind[:60], GENOTYPES)}"
         )
     try:
-        return Genotype.kinds[kind].model_validate_json(json.dumps(fields))
+        return GENOTYPES[kind].model_validate_json(json.dumps(fields))
     except ValidationError as error:
         raise GenotypeError([f"{where}: {describe(p)}" for p in error.errors()]) from None

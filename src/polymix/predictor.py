@@ -45,7 +45,7 @@ class Predictor:
         device: `cpu`, `cuda`, …; the best there is where not given.
         jobs: how many processes train.
 
-    Example:
+    Examples:
         >>> predictor = Predictor().fit("demo", time_limit=120)      # doctest: +SKIP
         >>> predictor.leaderboard()                                  # doctest: +SKIP
         >>> predictor.evaluate()["metrics"]["accuracy"]              # doctest: +SKIP

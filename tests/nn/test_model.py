@@ -4,16 +4,16 @@ import pytest
 import torch
 
 from polymix.data.schema import Kind, Modality
-from polymix.errors import GenotypeError
+from polymix.errors import GenotypeError, UsageError
 from polymix.genotype import Block, Genotype
 from polymix.methods.mixmas.space import MixSpace
 from polymix.nn import catalog
 from polymix.nn.build import build, build_seeded, stack_key, versions
-from polymix.nn.encoder import Encoder
 from polymix.nn.encoders.conv import ConvEncoder
 from polymix.nn.encoders.mlp import MLPEncoder, PooledNetwork
 from polymix.nn.encoders.ramlp import RaMLP
 from polymix.nn.mixers.mlp_mixer import MLPMixer
+from polymix.registry import register
 from polymix.space.mix import Loss, MixGenotype
 from polymix.testing import EXAMPLES
 
@@ -251,19 +251,16 @@ class TestErrors:
 
 
 class TestCatalog:
-    def test_a_block_of_one_s_own(self, monkeypatch):
-        monkeypatch.setattr(catalog, "ENCODERS", dict(catalog.ENCODERS))
-        monkeypatch.setattr(catalog, "STACKS", dict(catalog.STACKS))
-
+    def test_a_block_of_one_s_own(self, registrations):
         class Mine(MLPEncoder):
             name = "mine"
 
         class MyStack(MLPMixer):
             name = "my-stack"
 
-        catalog.register(Mine)
-        catalog.register(Mine)
-        catalog.register(MyStack)
+        register(Mine)
+        register(Mine)
+        register(MyStack)
         assert {"mine", "my-stack"} <= set(catalog.encoders_for(Kind.IMAGE))
         genotype = MixGenotype(
             encoders=(("image", Block.of("mine")), ("text", Block.of("my-stack"))),
@@ -274,12 +271,12 @@ class TestCatalog:
 
     @pytest.mark.parametrize("name", ["mlp", "mlp-mixer"])
     def test_a_taken_name_is_refused(self, name):
-        class Other(Encoder):
+        class Other(MLPEncoder):
             pass
 
         Other.name = name
-        with pytest.raises(GenotypeError, match=f"the name '{name}' is taken by ML"):
-            catalog.register(Other)
+        with pytest.raises(UsageError, match=f"the name '{name}' is taken by polymix.*ML"):
+            register(Other)
 
 
 def test_versions_tell_the_blocks_in_use(monkeypatch):
@@ -296,13 +293,11 @@ def test_a_kind_of_genotype_that_nothing_builds():
     class Odd(Genotype):
         kind = "odd"
 
-    try:
-        for function in (lambda: build(Odd(), schema_of(*PAIR)), lambda: versions(Odd())):
-            with pytest.raises(GenotypeError, match="genotypes of kind 'odd'"):
-                function()
-        assert stack_key(Odd(), schema_of(*PAIR)) is None
-    finally:
-        del Genotype.kinds["odd"]
+    schema = schema_of(*PAIR)
+    for function in (lambda: build(Odd(), schema), lambda: versions(Odd()),
+                     lambda: stack_key(Odd(), schema)):  # fmt: skip
+        with pytest.raises(GenotypeError, match=r"genotypes of kind 'odd'.*register a model"):
+            function()
 
 
 @pytest.mark.parametrize("encoder", [ConvEncoder, RaMLP])

@@ -9,9 +9,9 @@ from torch import nn
 
 from polymix.data.schema import Kind
 from polymix.genotype import Block
-from polymix.nn import catalog
 from polymix.nn.encoder import ALL_KINDS, Encoder, Stack
 from polymix.nn.tokens import Tokens
+from polymix.registry import register
 from polymix.testing import EXAMPLES, EncoderCase, EncoderContract, StackCase, StackContract
 
 
@@ -116,21 +116,15 @@ CHECKS = [name for name in dir(EncoderContract) if name.startswith("test_")]
 CASE = EncoderCase(Block.of("sample"), EXAMPLES[Kind.TABULAR])
 
 
-@pytest.fixture
-def tables(monkeypatch):
-    monkeypatch.setattr(catalog, "ENCODERS", dict(catalog.ENCODERS))
-    monkeypatch.setattr(catalog, "STACKS", dict(catalog.STACKS))
-
-
 @pytest.mark.parametrize("check", CHECKS)
-def test_a_good_encoder_passes(check, tables):
-    catalog.register(Good)
+def test_a_good_encoder_passes(check, registrations):
+    register(Good)
     getattr(EncoderContract(), check)(CASE)
 
 
 @pytest.mark.parametrize(("encoder", "check"), BROKEN)
-def test_a_broken_encoder_fails(encoder, check, tables):
-    catalog.register(encoder)
+def test_a_broken_encoder_fails(encoder, check, registrations):
+    register(encoder)
     with pytest.raises((AssertionError, ValueError, RuntimeError)):
         getattr(EncoderContract(), check)(CASE)
 
@@ -174,8 +168,8 @@ class Pooling(Channels):
         (Pooling, "test_features"),
     ],
 )
-def test_a_broken_stack_fails(stack, check, tables):
-    catalog.register(stack)
+def test_a_broken_stack_fails(stack, check, registrations):
+    register(stack)
     with pytest.raises((AssertionError, RuntimeError)):
         getattr(StackContract(), check)(StackCase(Block.of("sample-stack"), 4, 6, (2, 2)))
 

@@ -14,10 +14,10 @@ from torch import Tensor
 from polymix import Predictor, cli
 from polymix.data.schema import Modality
 from polymix.errors import SearchError
-from polymix.nn import catalog
 from polymix.nn.encoders.mlp import MLPEncoder
 from polymix.nn.tokens import Tokens
 from polymix.records import Status
+from polymix.registry import register
 from polymix.store.ledger import Ledger
 from polymix.testing.toy_data import toy_dataset
 
@@ -60,11 +60,11 @@ SHORT: dict[str, Any] = {"epochs": 1, "full_epochs": 1, "networks": ["none"]}
 
 
 @pytest.fixture
-def broken(monkeypatch: pytest.MonkeyPatch) -> None:
+def broken(monkeypatch: pytest.MonkeyPatch, registrations: None) -> None:
     for encoder in REASONS:
         presets = {"small": {"channels": 8}}
         monkeypatch.setattr(encoder, "presets", presets)
-        monkeypatch.setitem(catalog.ENCODERS, encoder.name, encoder)
+        register(encoder)
 
 
 def fit(path: Path, encoders: list[str], **options: Any) -> Predictor:

@@ -161,7 +161,7 @@ class TestParsing:
             parse_genotype(text)
 
     def test_every_problem_is_told(self):
-        text = '{"kind":"mix","encoders":[["a",{"nam":"x"}],["b",3]],"fusion":"sum"}'
+        text = '{"kind":"mix","encoders":[["a",{"nam":"x"}],["b",3]],"fusion":""}'
         with pytest.raises(GenotypeError) as caught:
             parse_genotype(text, "genotype.json")
         assert len(caught.value.problems) == 5

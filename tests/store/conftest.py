@@ -8,9 +8,11 @@ from typing import ClassVar
 import pytest
 
 from polymix.genotype import Block, Genotype
+from polymix.registry import register
 from polymix.store import Ledger
 
 
+@register
 class ToyGenotype(Genotype):
     """A genotype that only these tests know."""
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from polymix.genotype import Block
-from polymix.nn import build
 from polymix.nn.tokens import Features, Output
 from polymix.records import Fidelity, Proposal, Recipe
+from polymix.registry import register
 from polymix.space.mix import Loss, MixGenotype
 from polymix.testing.toy_model import ToyGenotype, ToyModel
 
@@ -63,6 +63,7 @@ def same(one: Any, other: Any) -> None:
             assert torch.equal(tensor, weights_b[name]), name
 
 
+@register
 class FaultyGenotype(ToyGenotype):
     """A toy that goes wrong in one way or another, if `fault` says so."""
 
@@ -71,7 +72,10 @@ class FaultyGenotype(ToyGenotype):
     fault: str = ""
 
 
+@register
 class FaultyModel(ToyModel):
+    builds = FaultyGenotype
+
     def __init__(self, genotype: FaultyGenotype, schema: Any) -> None:
         super().__init__(genotype, schema)
         # A buffer, so that a faulty one stacks with the sound ones.
@@ -83,19 +87,13 @@ class FaultyModel(ToyModel):
         if genotype.fault == "build":
             raise ZeroDivisionError("it cannot be built")
 
+    @classmethod
+    def stack_key(cls, genotype: FaultyGenotype, schema: Any) -> Any:
+        return "faulty"
+
     def fuse(self, features: Features, present: torch.Tensor | None) -> Output:
         output = super().fuse(features, present)
         return Output(output.fused * self.factor, {})
-
-
-@build.build.register
-def _(genotype: FaultyGenotype, schema: Any) -> Any:
-    return FaultyModel(genotype, schema)
-
-
-@build.stack_key.register
-def _(genotype: FaultyGenotype, schema: Any) -> Any:
-    return "faulty"
 
 
 Maker = Callable[..., Any]

@@ -13,7 +13,7 @@ from polymix.nn import build, catalog
 from polymix.records import Recipe
 from polymix.space.mix import Loss
 from polymix.testing import toy_dataset
-from train.common import MIX, proposal, toy
+from train.common import MIX, proposal
 
 
 def test_keys_name_everything_that_decides(make_evaluator, dataset, monkeypatch):
@@ -59,9 +59,13 @@ def test_keys_name_everything_that_decides(make_evaluator, dataset, monkeypatch)
 
 def test_a_genotype_without_versions_has_no_key(evaluator):
     from polymix.errors import GenotypeError
+    from polymix.genotype import Genotype
 
-    with pytest.raises(GenotypeError, match="nothing versions"):
-        build.versions.dispatch(object)(toy(0))
+    class Odd(Genotype):
+        kind = "odd"
+
+    with pytest.raises(GenotypeError, match="nothing builds"):
+        build.versions(Odd())
     with pytest.raises(DataError):
         evaluator.schema_for(Recipe())["nothing"]
     assert np.isfinite(evaluator.val_targets).all()

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from polymix.cli.common import import_options
 from polymix.genotype import parse_genotype
 from polymix.records import Role, Status
 from polymix.units import show_count, show_score
@@ -98,7 +99,7 @@ def show_board(console: Console, board: dict[str, Any]) -> None:
         console.print(f"note: {note}", soft_wrap=True, markup=False)
     if board["status"] != "finished":
         console.print(
-            f"note: this run is not finished: polymix resume {board['run']}",
+            f"note: this run is not finished: polymix resume {board['run']}{import_options()}",
             soft_wrap=True, markup=False,
         )  # fmt: skip
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,12 +15,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from polymix import plugins
 from polymix.errors import PolymixError, UsageError
 
 if TYPE_CHECKING:
     from polymix.console import ConsoleProgress
 
 RunDir = Annotated[Path, typer.Argument(help="A run's folder.", metavar="DIR", show_default=False)]
+Imports = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--import",
+        metavar="MODULE",
+        help="A module or .py file that registers parts of your own; may be repeated.",
+        show_default="none",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on the standard output.")]
 
 
@@ -68,7 +80,8 @@ class Stopped:
     def __str__(self) -> str:
         if self.folder is None or not (self.folder / "description.json").is_file():
             return "Stopped. Nothing was written."
-        return f"Stopped. Progress is saved; continue with: polymix resume {self.folder}"
+        command = f"polymix resume {self.folder}{import_options()}"
+        return f"Stopped. Progress is saved; continue with: {command}"
 
 
 @contextmanager
@@ -82,6 +95,46 @@ def errors(stopped: Stopped | None = None) -> Iterator[None]:
     except KeyboardInterrupt:
         typer.echo(f"\n{stopped or 'stopped'}", err=True)
         raise typer.Exit(130) from None
+
+
+@contextmanager
+def plugged(names: Sequence[str] | None, folder: Path | None = None) -> Iterator[None]:
+    """With the parts of the modules that a person names, and those of installed packages.
+
+    A folder's own list of modules is never imported; it is told where something goes wrong.
+    """
+    with warnings.catch_warnings(record=True, category=RuntimeWarning) as caught:
+        plugins.discover()
+    for warning in caught:
+        typer.echo(f"warning: {warning.message}", err=True)
+    plugins.load(names or [])
+    try:
+        yield
+    except PolymixError as error:
+        raise PolymixError([*error.problems, *_not_imported(folder)]) from error
+
+
+def _not_imported(folder: Path | None) -> list[str]:
+    """A sentence on the modules that a run was made with, where they are not imported."""
+    if folder is None:
+        return []
+    from polymix.runs.config import RunConfig
+    from polymix.store.run_folder import RunFolder
+
+    try:
+        with RunFolder.open(folder) as opened:
+            missing = set(RunConfig.of(opened).imports) - set(plugins.imported())
+    except PolymixError:
+        return []  # it cannot be opened, which has been told
+    if not missing:
+        return []
+    options = " ".join(f"--import {shlex.quote(name)}" for name in sorted(missing))
+    return [f"{folder} was made with parts of its own: if you trust them, add {options}"]
+
+
+def import_options() -> str:
+    """What to add to a command that uses the same parts."""
+    return "".join(f" --import {shlex.quote(name)}" for name in plugins.imported())
 
 
 def tell(problems: Sequence[str]) -> None:

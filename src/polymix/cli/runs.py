@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from polymix.cli.common import AsJson, RunDir, errors, out, print_json, watched
+from polymix.cli.common import AsJson, Imports, RunDir, errors, out, plugged, print_json, watched
 
 TableArgument = Annotated[
     str | None,
@@ -20,9 +20,9 @@ TableArgument = Annotated[
 MostRows = Annotated[int, typer.Option(help="Use at most this many rows, chosen at random.")]
 
 
-def leaderboard(directory: RunDir, as_json: AsJson = False) -> None:
+def leaderboard(directory: RunDir, imports: Imports = None, as_json: AsJson = False) -> None:
     """Show what was tried, what won, and by how much."""
-    with errors():
+    with errors(), plugged(imports, directory):
         from polymix.cli.board import show_board
         from polymix.runs.leaderboard import board_of
         from polymix.runs.open_run import OpenRun
@@ -34,9 +34,11 @@ def leaderboard(directory: RunDir, as_json: AsJson = False) -> None:
             show_board(out(), board)
 
 
-def evaluate(directory: RunDir, table: TableArgument = None, as_json: AsJson = False) -> None:
+def evaluate(
+    directory: RunDir, table: TableArgument = None, imports: Imports = None, as_json: AsJson = False
+) -> None:
     """Score the run's model on its test rows, which nothing else opens, or on TABLE."""
-    with errors():
+    with errors(), plugged(imports, directory):
         from polymix.cli.reports import show_evaluation
         from polymix.runs import evaluation
         from polymix.runs.open_run import OpenRun
@@ -67,10 +69,11 @@ def predict(
             "--id", help="Also write this column of TABLE.", metavar="COLUMN", show_default=False
         ),
     ] = None,
+    imports: Imports = None,
     as_json: AsJson = False,
 ) -> None:
     """Predict every row of TABLE, in its order, with probabilities."""
-    with errors():
+    with errors(), plugged(imports, directory):
         from polymix.runs.open_run import OpenRun
         from polymix.runs.predict import predictions
         from polymix.runs.predictions import check_path, csv_text, predictions_json, write_csv
@@ -91,10 +94,14 @@ def predict(
 
 
 def explain(
-    directory: RunDir, table: TableArgument = None, rows: MostRows = 2000, as_json: AsJson = False
+    directory: RunDir,
+    table: TableArgument = None,
+    rows: MostRows = 2000,
+    imports: Imports = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show how much each modality matters, on validation rows or TABLE, and what fusion gained."""
-    with errors():
+    with errors(), plugged(imports, directory):
         from polymix.cli.reports import show_explanation
         from polymix.runs import explain as asked
         from polymix.runs.open_run import OpenRun
@@ -109,10 +116,14 @@ def explain(
 
 
 def robustness(
-    directory: RunDir, table: TableArgument = None, rows: MostRows = 2000, as_json: AsJson = False
+    directory: RunDir,
+    table: TableArgument = None,
+    rows: MostRows = 2000,
+    imports: Imports = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show how the score changes as each modality gets noisier or is missing from more rows."""
-    with errors():
+    with errors(), plugged(imports, directory):
         from polymix.cli.reports import show_robustness
         from polymix.runs import robustness as asked
         from polymix.runs.open_run import OpenRun
@@ -132,10 +143,11 @@ def export(
     onnx: Annotated[
         Path | None, typer.Option(help="The ONNX file to write.", show_default=False)
     ] = None,
+    imports: Imports = None,
     as_json: AsJson = False,
 ) -> None:
     """Export to ONNX after checking that it gives the same predictions."""
-    with errors():
+    with errors(), plugged(imports, directory):
         from polymix.errors import UsageError
         from polymix.runs.export import export_run
         from polymix.runs.open_run import OpenRun
@@ -158,10 +170,11 @@ def export(
 def linear_probe(
     directory: RunDir,
     epochs: Annotated[int, typer.Option(help="Epochs of each linear head.")] = 10,
+    imports: Imports = None,
     as_json: AsJson = False,
 ) -> None:
     """Test each encoder of the fused model, frozen, with a linear head."""
-    with errors():
+    with errors(), plugged(imports, directory):
         from polymix.cli.reports import show_linear_probe
         from polymix.runs import linear_probe as probes
         from polymix.runs.open_run import OpenRun

@@ -9,10 +9,13 @@ import typer
 
 from polymix.cli.common import (
     AsJson,
+    Imports,
     RunDir,
     Stopped,
     errors,
+    import_options,
     out,
+    plugged,
     print_json,
     read_options,
     watched,
@@ -47,12 +50,13 @@ def search(
         bool,
         typer.Option("--dry-run", help="Print the size of the space and its cost, then stop."),
     ] = False,
+    imports: Imports = None,
     as_json: AsJson = False,
     **options: Any,
 ) -> None:
     """Search an architecture for SOURCE, train it, and write a run folder."""
     stopped = Stopped()
-    with errors(stopped):
+    with errors(stopped), plugged(imports):
         from polymix.runs.open_run import OpenRun
         from polymix.runs.request import Request
         from polymix.runs.search import search as search_run
@@ -69,9 +73,9 @@ def search(
         _finish(OpenRun.open(request.path), as_json)
 
 
-def resume(directory: RunDir, as_json: AsJson = False) -> None:
+def resume(directory: RunDir, imports: Imports = None, as_json: AsJson = False) -> None:
     """Continue a run that was interrupted."""
-    with errors(Stopped(directory)):
+    with errors(Stopped(directory)), plugged(imports, directory):
         from polymix.runs.open_run import OpenRun
         from polymix.runs.search import resume as resume_run
 
@@ -120,5 +124,6 @@ def _finish(run: OpenRun, as_json: bool) -> None:
         return
     console = out()
     show_board(console, board)
-    for line in (f"\nrun folder: {run.path}", f"next:       polymix evaluate {run.path}"):
+    command = f"polymix evaluate {run.path}{import_options()}"
+    for line in (f"\nrun folder: {run.path}", f"next:       {command}"):
         console.print(line, soft_wrap=True, markup=False, highlight=False)

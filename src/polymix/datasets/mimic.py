@@ -33,6 +33,7 @@ from polymix.datasets.builder import Progress, one_of, silent, unseeded
 from polymix.datasets.cache import fingerprint_files
 from polymix.datasets.unpickle import read_pickle
 from polymix.errors import DataError, UsageError
+from polymix.registry import register
 
 FILE = "im.pk"
 SHAPES = {
@@ -47,6 +48,7 @@ TASKS = ("mortality", *ICD9)
 SHUFFLE = 10
 
 
+@register
 @dataclass(frozen=True)
 class Mimic:
     """Builds MIMIC-III from MultiBench's file.

@@ -32,6 +32,7 @@ from polymix.datasets.builder import Progress, one_of, silent, unseeded
 from polymix.datasets.cache import fingerprint_files
 from polymix.datasets.unpickle import read_pickle
 from polymix.errors import DataError, UsageError
+from polymix.registry import register
 
 FILE = "mosei_senti_data.pkl"
 MODALITIES = ("text", "audio", "vision")
@@ -45,6 +46,7 @@ CHUNK = 512
 Part = dict[str, np.ndarray]
 
 
+@register
 @dataclass(frozen=True)
 class Mosei:
     """Builds CMU-MOSEI from MultiBench's file.

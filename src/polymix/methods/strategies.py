@@ -1,4 +1,4 @@
-"""The search methods by name. One import and one entry add a method."""
+"""A search method by its name, with options."""
 
 from __future__ import annotations
 
@@ -7,18 +7,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from polymix.errors import UsageError, describe, did_you_mean
-from polymix.methods.auto.auto import Auto
-from polymix.methods.bm_nas.bm_nas import BMNAS
-from polymix.methods.m2_mixer.m2_mixer import M2Mixer
-from polymix.methods.mfas.mfas import MFAS
-from polymix.methods.mixmas.mixmas import MixMAS
-from polymix.methods.mro.mro import MRO
-from polymix.methods.random.random import RandomSearch
-from polymix.search.protocol import Strategy
+from polymix.search.protocol import STRATEGIES, Strategy
 
-STRATEGIES: dict[str, type[Strategy]] = {
-    s.name: s for s in (Auto, MixMAS, M2Mixer, MFAS, BMNAS, MRO, RandomSearch)
-}
+__all__ = ["STRATEGIES", "make_strategy"]
 
 
 def make_strategy(name: str, options: dict[str, Any] | None = None) -> Strategy:
@@ -28,7 +19,7 @@ def make_strategy(name: str, options: dict[str, Any] | None = None) -> Strategy:
         UsageError: no such strategy or option, or a value that is not one; all problems at once.
     """
     if name not in STRATEGIES:
-        raise UsageError(f"no strategy '{name}': {did_you_mean(name, STRATEGIES)}")
+        raise UsageError(STRATEGIES.unknown(name))
     cls = STRATEGIES[name]
     known = list(cls.model_fields)
     problems = [

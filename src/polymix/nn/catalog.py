@@ -1,6 +1,6 @@
-"""The blocks that genotypes name. One import and one line add one.
+"""The blocks that genotypes name: encoders, mixer stacks, fusion functions.
 
-`register` adds a block of your own, under its `name`, to the same tables.
+Each is imported when it is asked for; `polymix.register` adds one of your own.
 """
 
 from __future__ import annotations
@@ -10,46 +10,32 @@ import contextlib
 from polymix.data.schema import Kind, Modality
 from polymix.errors import GenotypeError, did_you_mean
 from polymix.genotype import Block
-from polymix.nn.encoder import Encoder, Stack, StackEncoder, resolve
-from polymix.nn.encoders.conv import ConvEncoder
-from polymix.nn.encoders.lenet import LeNet
-from polymix.nn.encoders.linear_tokens import LinearTokens
-from polymix.nn.encoders.maxout import Maxout
-from polymix.nn.encoders.mlp import MLPEncoder, PooledNetwork
+from polymix.nn.encoder import ENCODERS, STACKS, Encoder, Stack, StackEncoder, resolve
+from polymix.nn.encoders.mlp import PooledNetwork
 from polymix.nn.encoders.pretrained import pinned
 from polymix.nn.encoders.pretrained_image import PretrainedImage
 from polymix.nn.encoders.pretrained_text import PretrainedText
-from polymix.nn.encoders.ramlp import RaMLP
-from polymix.nn.fusion import Concat, FusionFunction, Max, Mean
-from polymix.nn.mixers.gmlp import GMLP
-from polymix.nn.mixers.hyper_mixer import HyperMixer
-from polymix.nn.mixers.mlp_mixer import MLPMixer
-from polymix.nn.mixers.monarch import MonarchMixer
-from polymix.nn.mixers.s2mlp import S2MLP
+from polymix.nn.fusion import FUSIONS, FusionFunction
 
-STACKS: dict[str, type[Stack]] = {
-    s.name: s for s in (MLPMixer, HyperMixer, MonarchMixer, GMLP, S2MLP)
-}
-ENCODERS: dict[str, type[Encoder]] = {
-    e.name: e for e in (ConvEncoder, LeNet, Maxout, RaMLP, MLPEncoder, LinearTokens)
-}
+__all__ = [
+    "ENCODERS",
+    "FUSIONS",
+    "PRETRAINED",
+    "STACKS",
+    "encoder_class",
+    "encoder_names",
+    "encoders_for",
+    "fusion_class",
+    "make_encoder",
+    "make_network",
+    "make_pooled_network",
+    "network_names",
+    "pretrained_for",
+    "version",
+]
+
 PRETRAINED: dict[str, type[Encoder]] = {e.name: e for e in (PretrainedText, PretrainedImage)}
 """Those that need an extra, and whose weights are checked by their digest."""
-ENCODERS.update(PRETRAINED)
-FUSIONS: dict[str, type[FusionFunction]] = {f.name: f for f in (Concat, Mean, Max)}
-
-
-def register(cls: type[Encoder] | type[Stack]) -> None:
-    """Add an encoder, or a stack (an encoder and a fusion network), under its `name`.
-
-    Raises:
-        GenotypeError: another class has the name.
-    """
-    table: dict[str, type] = STACKS if issubclass(cls, Stack) else ENCODERS
-    taken = {**STACKS, **ENCODERS}.get(cls.name)
-    if taken is not None and taken is not cls:
-        raise GenotypeError(f"the name '{cls.name}' is taken by {taken.__qualname__}")
-    table[cls.name] = cls
 
 
 def encoder_names() -> list[str]:
@@ -125,6 +111,17 @@ def make_pooled_network(block: Block, width: int) -> PooledNetwork:
     """Build late fusion's MLP over pooled features."""
     options = resolve(block, PooledNetwork, PooledNetwork.network_presets, ())
     return PooledNetwork(width, **options)  # type: ignore[arg-type]
+
+
+def fusion_class(name: str) -> type[FusionFunction]:
+    """The fusion function behind a name.
+
+    Raises:
+        GenotypeError: there is no such function.
+    """
+    if name not in FUSIONS:
+        raise GenotypeError(FUSIONS.unknown(name))
+    return FUSIONS[name]
 
 
 def version(block: Block) -> int:

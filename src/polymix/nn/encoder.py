@@ -8,17 +8,19 @@ tokens to tokens: behind a tokenizer it is an encoder, behind a fusion function 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from polymix import built_in, registry
 from polymix.data.schema import Kind, Modality
 from polymix.errors import GenotypeError, did_you_mean
 from polymix.genotype import Block, Scalar
 from polymix.nn.tokens import Tokens, tokenizer
+from polymix.registry import Parts, classes_of
 
 Options = Mapping[str, Scalar]
 ALL_KINDS = frozenset(Kind)
@@ -130,6 +132,38 @@ class StackEncoder(Encoder):
     def features(self, x: Tensor) -> list[Tokens]:
         """Each block's output."""
         return self.stack.features(self.tokenize(x))
+
+
+def _lacks(cls: type[Encoder]) -> Iterator[str]:
+    meaning = {**registry.VERSION, "kinds": "a frozenset of the kinds of modality it takes"}
+    yield from registry.lacking(cls, Encoder, meaning, ["features"])
+    yield from registry.presets(cls, "presets")
+
+
+def _stack_lacks(cls: type[Stack]) -> Iterator[str]:
+    yield from registry.lacking(cls, Stack, registry.VERSION, ["features"])
+    yield from registry.presets(cls, "presets", "network_presets")
+    if cls.__dict__.get("name") == "none":
+        yield "name='none' stands for no fusion network: take another"
+
+
+STACKS: Parts[type[Stack]] = Parts(
+    "a mixer stack",
+    "a class of polymix.Stack",
+    classes_of(Stack),
+    _stack_lacks,
+    modules=built_in.STACKS,
+)
+"""Each is an encoder behind a tokenizer, and a fusion network behind a fusion function."""
+
+ENCODERS: Parts[type[Encoder]] = Parts(
+    "an encoder",
+    "a class of polymix.Encoder",
+    classes_of(Encoder),
+    _lacks,
+    modules=built_in.ENCODERS,
+    beside=[STACKS],
+)
 
 
 def check_sizes(name: str, dropout: float = 0.0, **sizes: int) -> None:

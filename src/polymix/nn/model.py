@@ -6,29 +6,34 @@ Shapes: B batch, T tokens, C channels, K outputs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from polymix import built_in, registry
 from polymix.data.batch import Source
 from polymix.data.schema import Schema
 from polymix.errors import GenotypeError, did_you_mean
-from polymix.genotype import Block
+from polymix.genotype import Block, Genotype
 from polymix.nn import catalog
 from polymix.nn.absent import AbsentToken
 from polymix.nn.by_modality import ByModality
 from polymix.nn.encoder import Encoder
+from polymix.nn.encoders.mlp import PooledNetwork
 from polymix.nn.stack import ModelStack, VmapStack
 from polymix.nn.tokens import Features, Moments, Output, Pool, Tokens
+from polymix.registry import Parts, classes_of, register
 from polymix.space.mix import MixGenotype
 
 
 class Model(nn.Module):
-    """Base of all models.
+    """Base of all models. A subclass is built from `(genotype, schema)`, and is registered.
 
     Attributes:
+        builds: the class of genotypes it is the model of.
         encoders: one encoder per modality.
         absent: absent-tokens by modality, one per feature that `fuse` reads.
         wants: the features that `fuse` reads, by modality: indices into the encoder's list.
@@ -42,6 +47,7 @@ class Model(nn.Module):
     It may depend on the encoders, `wants` and `calibrate`, not on the rest of a genotype.
     """
 
+    builds: ClassVar[type[Genotype]]
     encoders: nn.ModuleDict
     absent: nn.ModuleDict
     wants: Mapping[str, tuple[int, ...]]
@@ -49,6 +55,30 @@ class Model(nn.Module):
     calibrated: bool = False
     fitted: bool = False
     uncounted: int = 0
+
+    @classmethod
+    def versions(cls, genotype: Any) -> dict[str, int]:  # noqa: ARG003
+        """The versions of the code that a genotype uses, by name: part of the ledger's key."""
+        raise TypeError(f"{cls.__name__} must define versions")
+
+    @classmethod
+    def stack_key(cls, genotype: Any, schema: Schema) -> Hashable | None:  # noqa: ARG003
+        """Equal for genotypes whose models differ in parameters and buffers alone.
+
+        Such models, free of dropout and batch statistics, are trained in one stacked computation.
+        None, the default, is for a model that is trained by itself.
+        """
+        return None
+
+    @classmethod
+    def fit_seconds(cls, genotype: Any, schema: Schema, rows: int) -> float | None:  # noqa: ARG003
+        """About how long a `fitted` model's fit to `rows` rows takes; none for gradient steps."""
+        return None
+
+    @classmethod
+    def frozen_blocks(cls, genotype: Any) -> set[tuple[str, Block]]:  # noqa: ARG003
+        """The encoders, by modality, that are never trained, where all others are."""
+        return set()
 
     def native(self, inputs: Mapping[str, Tensor]) -> Features:
         """Inputs by modality (see `Kind`) to the features wanted, pooled as the bank has them.
@@ -145,6 +175,20 @@ def load_matching(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
                 own[name].copy_(tensor)
 
 
+MODELS: Parts[type[Model]] = Parts(
+    "a model",
+    "a class of polymix.nn.model.Model",
+    classes_of(Model),
+    lambda cls: registry.lacking(
+        cls, Model, {"builds": "the class of genotypes it is the model of"}, ["versions", "fuse"]
+    ),
+    name=lambda cls: getattr(getattr(cls, "builds", None), "kind", None),
+    modules=built_in.MODELS,
+)
+"""By the kind of genotype."""
+
+
+@register
 class MixModel(Model):
     """The model of a `MixGenotype`: M2-Mixer's shape, with any encoder, function and network.
 
@@ -155,6 +199,8 @@ class MixModel(Model):
     Raises:
         GenotypeError: it cannot be built on this schema.
     """
+
+    builds = MixGenotype
 
     def __init__(self, genotype: MixGenotype, schema: Schema) -> None:
         super().__init__()
@@ -171,7 +217,7 @@ class MixModel(Model):
         )
         widths = {name: e.channels for name, e in built.items()}
         outputs = schema.target.outputs
-        self.combine = catalog.FUSIONS[genotype.fusion]() if genotype.fusion else None
+        self.combine = catalog.fusion_class(genotype.fusion)() if genotype.fusion else None
         pooled = genotype.network is not None and genotype.network.name == "mlp"
         token_network = genotype.network is not None and not pooled
         self.align = self._alignment(widths, token_network)
@@ -189,6 +235,28 @@ class MixModel(Model):
         self.head = nn.Linear(width, outputs)
         heads = widths if genotype.loss.multi_head else {}
         self.heads = ByModality({name: nn.Linear(w, outputs) for name, w in heads.items()})
+
+    @classmethod
+    def versions(cls, genotype: MixGenotype) -> dict[str, int]:
+        """Of its encoders, function and network."""
+        found = {block.name: catalog.version(block) for _, block in genotype.encoders}
+        if genotype.network and genotype.network.name == PooledNetwork.name:
+            found["pooled " + PooledNetwork.name] = PooledNetwork.VERSION
+        elif genotype.network:
+            found[genotype.network.name] = catalog.version(genotype.network)
+        if genotype.fusion:
+            found[genotype.fusion] = catalog.fusion_class(genotype.fusion).VERSION
+        return found
+
+    @classmethod
+    def frozen_blocks(cls, genotype: MixGenotype) -> set[tuple[str, Block]]:
+        """The pretrained encoders, unless their options say otherwise."""
+        return {
+            (name, block)
+            for name, block in genotype.encoders
+            if catalog.encoder_class(block.name) in catalog.PRETRAINED.values()
+            and dict(block.options).get("frozen", True)
+        }
 
     def _alignment(self, widths: Mapping[str, int], token_network: bool) -> nn.ModuleDict:
         """Linear maps to one width, for the modalities that need one."""

@@ -44,6 +44,7 @@ class RunConfig(SharedOptions):
         device: where models run.
         threads: of each process that trains.
         reuse: run folders whose trials may be taken over.
+        imports: modules whose parts it may use; opening the folder never imports them.
     """
 
     source: SourceConfig
@@ -53,6 +54,7 @@ class RunConfig(SharedOptions):
     device: str = "cpu"
     threads: int = Field(default=1, ge=1)
     reuse: tuple[str, ...] = ()
+    imports: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, folder: RunFolder) -> RunConfig:

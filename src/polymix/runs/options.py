@@ -129,7 +129,10 @@ class RunOptions(SharedOptions):
     ] = None
     strategy: Annotated[
         str | InstanceOf[BaseModel] | None,
-        Field(description="Search method: auto, mixmas, m2-mixer, mfas, bm-nas, mro or random."),
+        Field(
+            description="Search method: auto, mixmas, m2-mixer, mfas, bm-nas, mro, random, or one "
+            "of your own."
+        ),
         Spelling(default="auto for a table, mixmas for a dataset"),
     ] = None
     metric: Annotated[

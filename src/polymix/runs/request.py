@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from polymix import plugins
 from polymix.data.dataset import Dataset
 from polymix.data.schema import Task
 from polymix.datasets import Progress, open_dataset
@@ -180,6 +181,7 @@ class Request:
             metric=metric.name,
             device=self.device,
             threads=default_threads(asked.jobs),
+            imports=plugins.imported(),
         )
         with problems.caught():
             check_metric(metric, dataset)

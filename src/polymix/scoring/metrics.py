@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from sklearn import metrics as sk
 
 from polymix.data.schema import Task
 from polymix.errors import UsageError, did_you_mean
+from polymix.registry import Parts, register
 from polymix.scoring import bootstrap as resampling
 
 Array = np.ndarray
@@ -70,6 +71,13 @@ class Metric:
             # A class that is never predicted has an F1 of 0; that is what we mean.
             warnings.simplefilter("ignore")
             return float(self.score(targets, predictions))
+
+
+def _lacks(metric: Metric) -> Iterator[str]:
+    if not metric.tasks or not set(metric.tasks) <= set(Task):
+        yield f"tasks={set(metric.tasks)!r}: one or more of {', '.join(Task)}"
+    if not callable(metric.score):
+        yield f"score={metric.score!r}: a function of targets and predictions"
 
 
 def _named(name: str) -> Metric:
@@ -192,80 +200,80 @@ def _pearson(targets: Array, predictions: Array) -> float:
 LABELLED = CLASSES | {Task.MULTILABEL}
 REGRESSION = frozenset({Task.REGRESSION})
 
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric("accuracy", LABELLED, _hard(sk.accuracy_score), _right, hard=True),
-        Metric(
-            "balanced_accuracy",
-            CLASSES,
-            _hard(sk.balanced_accuracy_score),
-            resampled=_hard_draws(resampling.balanced_accuracy),
-            hard=True,
-        ),
-        _f1("f1", frozenset({Task.BINARY}), "binary"),
-        _f1("f1_macro", LABELLED, "macro"),
-        _f1("f1_micro", LABELLED, "micro"),
-        _f1("f1_weighted", LABELLED, "weighted"),
-        Metric("roc_auc", LABELLED, _auc, resampled=resampling.roc_auc),
-        Metric(
-            "neg_log_loss", LABELLED, lambda y, p: _log_likelihood(y, p).mean(), _log_likelihood
-        ),
-        Metric(
-            "r2", REGRESSION, lambda y, p: float(sk.r2_score(y, p[:, 0])), resampled=resampling.r2
-        ),
-        Metric(
-            "neg_mean_absolute_error",
-            REGRESSION,
-            lambda y, p: _minus_absolute(y, p).mean(),
-            _minus_absolute,
-        ),
-        Metric(
-            "neg_mean_squared_error",
-            REGRESSION,
-            lambda y, p: _minus_square(y, p).mean(),
-            _minus_square,
-        ),
-        Metric(
-            "neg_root_mean_squared_error",
-            REGRESSION,
-            lambda y, p: -float(np.sqrt(-_minus_square(y, p).mean())),
-            resampled=resampling.minus_root_mean_square,
-        ),
-        Metric("pearson_r", REGRESSION, _pearson, resampled=resampling.pearson),
-        Metric(
-            "accuracy_7",
-            REGRESSION,
-            lambda y, p: float(sk.accuracy_score(_seven(y), _seven(p[:, 0]))),
-            _right_of_seven,
-            fits=_sentiment,
-        ),
-        Metric(
-            "accuracy_2", REGRESSION, _of_two(sk.accuracy_score), _right_of_two, fits=_sentiment
-        ),
-        Metric(
-            "accuracy_2_nonzero",
-            REGRESSION,
-            _of_nonzero(sk.accuracy_score),
-            resampled=_of_two_draws(resampling.accuracy, nonzero=True),
-            fits=_sentiment,
-        ),
-        Metric(
-            "f1_weighted_2",
-            REGRESSION,
-            _of_two(sk.f1_score, average="weighted", zero_division=0),
-            resampled=_of_two_draws(resampling.f1, nonzero=False, average="weighted"),
-            fits=_sentiment,
-        ),
-        Metric(
-            "f1_weighted_2_nonzero",
-            REGRESSION,
-            _of_nonzero(sk.f1_score, average="weighted", zero_division=0),
-            resampled=_of_two_draws(resampling.f1, nonzero=True, average="weighted"),
-            fits=_sentiment,
-        ),
-    )
-}
+METRICS: Parts[Metric] = Parts(
+    "a metric",
+    "an object of polymix.scoring.metrics.Metric",
+    lambda part: isinstance(part, Metric),
+    _lacks,
+    of_classes=False,
+)
+
+for _metric in (
+    Metric("accuracy", LABELLED, _hard(sk.accuracy_score), _right, hard=True),
+    Metric(
+        "balanced_accuracy",
+        CLASSES,
+        _hard(sk.balanced_accuracy_score),
+        resampled=_hard_draws(resampling.balanced_accuracy),
+        hard=True,
+    ),
+    _f1("f1", frozenset({Task.BINARY}), "binary"),
+    _f1("f1_macro", LABELLED, "macro"),
+    _f1("f1_micro", LABELLED, "micro"),
+    _f1("f1_weighted", LABELLED, "weighted"),
+    Metric("roc_auc", LABELLED, _auc, resampled=resampling.roc_auc),
+    Metric("neg_log_loss", LABELLED, lambda y, p: _log_likelihood(y, p).mean(), _log_likelihood),
+    Metric("r2", REGRESSION, lambda y, p: float(sk.r2_score(y, p[:, 0])), resampled=resampling.r2),
+    Metric(
+        "neg_mean_absolute_error",
+        REGRESSION,
+        lambda y, p: _minus_absolute(y, p).mean(),
+        _minus_absolute,
+    ),
+    Metric(
+        "neg_mean_squared_error",
+        REGRESSION,
+        lambda y, p: _minus_square(y, p).mean(),
+        _minus_square,
+    ),
+    Metric(
+        "neg_root_mean_squared_error",
+        REGRESSION,
+        lambda y, p: -float(np.sqrt(-_minus_square(y, p).mean())),
+        resampled=resampling.minus_root_mean_square,
+    ),
+    Metric("pearson_r", REGRESSION, _pearson, resampled=resampling.pearson),
+    Metric(
+        "accuracy_7",
+        REGRESSION,
+        lambda y, p: float(sk.accuracy_score(_seven(y), _seven(p[:, 0]))),
+        _right_of_seven,
+        fits=_sentiment,
+    ),
+    Metric("accuracy_2", REGRESSION, _of_two(sk.accuracy_score), _right_of_two, fits=_sentiment),
+    Metric(
+        "accuracy_2_nonzero",
+        REGRESSION,
+        _of_nonzero(sk.accuracy_score),
+        resampled=_of_two_draws(resampling.accuracy, nonzero=True),
+        fits=_sentiment,
+    ),
+    Metric(
+        "f1_weighted_2",
+        REGRESSION,
+        _of_two(sk.f1_score, average="weighted", zero_division=0),
+        resampled=_of_two_draws(resampling.f1, nonzero=False, average="weighted"),
+        fits=_sentiment,
+    ),
+    Metric(
+        "f1_weighted_2_nonzero",
+        REGRESSION,
+        _of_nonzero(sk.f1_score, average="weighted", zero_division=0),
+        resampled=_of_two_draws(resampling.f1, nonzero=True, average="weighted"),
+        fits=_sentiment,
+    ),
+):
+    register(_metric)
 
 DEFAULTS = {
     Task.BINARY: "accuracy",

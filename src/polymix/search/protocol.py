@@ -10,7 +10,7 @@ full. A strategy never opens a file, picks a device, prints, or sees test data.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
@@ -18,9 +18,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from polymix import built_in
 from polymix.data.schema import Schema
 from polymix.genotype import Block, Genotype
 from polymix.records import Cost, EpochRecord, Interval, Proposal, Recipe, Trial
+from polymix.registry import Parts, classes_of, lacking
 from polymix.train.supernet import RowLoader, SupernetTrainer
 
 
@@ -161,3 +163,26 @@ class OneShot(Protocol):
 
     def load_state(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Go on from what `state` returned. Called after `start`."""
+
+
+ONE_SHOT = ("start", "epoch", "state", "load_state")
+
+
+def _lacks(cls: type[Strategy]) -> Iterator[str]:
+    meaning = {"summary": "one line for its users"}
+    yield from lacking(cls, Strategy, meaning, ["setup", "derive", "chosen_encoders"])
+    found = [name for name in ("ask", "tell", *ONE_SHOT) if hasattr(cls, name)]
+    if not found:
+        yield f"it neither asks (ask and tell) nor trains a supernet ({', '.join(ONE_SHOT)})"
+    for names in (("ask", "tell"), ONE_SHOT):
+        if set(names) & set(found):
+            yield from (f"no method {name}" for name in names if name not in found)
+
+
+STRATEGIES: Parts[type[Strategy]] = Parts(
+    "a strategy",
+    "a class of polymix.Strategy",
+    classes_of(Strategy),
+    _lacks,
+    modules=built_in.STRATEGIES,
+)

@@ -17,6 +17,7 @@ import torch
 
 from polymix.data.dataset import Dataset
 from polymix.data.split import SealedRows
+from polymix.plugins import Imports
 from polymix.records import Cost, Status, Trial
 from polymix.store.ledger import Ledger
 from polymix.train.evaluate import Done, Evaluator
@@ -37,7 +38,8 @@ class ProcessRunner(AbstractContextManager["ProcessRunner"]):
 
     def __init__(self, evaluator: Evaluator, jobs: int, threads: int, ledger: Path | str) -> None:
         self.jobs = jobs
-        self._setup = (_portable(evaluator), threads, ledger)
+        # Unpickled in this order: parts of one's own are known before they are named.
+        self._setup = (Imports(), _portable(evaluator), threads, ledger)
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> ProcessRunner:
@@ -111,7 +113,7 @@ def _portable(evaluator: Evaluator) -> Evaluator:
     return replace(evaluator, dataset=whole, memory=None, on_features=None)  # type: ignore[arg-type]
 
 
-def _begin(evaluator: Evaluator, threads: int, ledger: Path | str) -> None:
+def _begin(_: Imports | None, evaluator: Evaluator, threads: int, ledger: Path | str) -> None:
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow, daemon=True).start()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from polymix.genotype import Block, Genotype
+from polymix.registry import register
 
-Fusion = Literal["concat", "mean", "max"]
+Fusion = Annotated[str, Field(min_length=1, max_length=100)]
+"""A fusion function's name."""
 
 
 class Loss(BaseModel):
@@ -42,6 +44,7 @@ class Loss(BaseModel):
         return fused, (1.0 - fused) / modalities
 
 
+@register
 class MixGenotype(Genotype):
     """One architecture; a stage's probe is one with parts left out.
 

@@ -11,15 +11,17 @@ from torch import Tensor, nn
 
 from polymix.data.schema import Schema
 from polymix.genotype import Block, Genotype
-from polymix.nn import build, catalog
+from polymix.nn import catalog
 from polymix.nn.absent import AbsentToken
 from polymix.nn.by_modality import ByModality
 from polymix.nn.model import Model
 from polymix.nn.tokens import Features, Output, Pool
+from polymix.registry import register
 
 Activation = Literal["relu", "sigmoid"]
 
 
+@register
 class ToyGenotype(Genotype):
     """A fusion network on one feature of each modality's encoder.
 
@@ -42,6 +44,7 @@ class ToyGenotype(Genotype):
         return f"{read} {self.activation}"
 
 
+@register
 class ToyModel(Model):
     """The model of a `ToyGenotype`; every feature is offered, and the chosen ones are read.
 
@@ -51,6 +54,8 @@ class ToyModel(Model):
 
     pool = Pool(1)
     choice: Tensor
+
+    builds = ToyGenotype
 
     def __init__(self, genotype: ToyGenotype, schema: Schema) -> None:
         super().__init__()
@@ -69,6 +74,17 @@ class ToyModel(Model):
         self.layer = nn.Linear(self.size * len(made), genotype.width)
         self.activation: nn.Module = nn.ReLU() if genotype.activation == "relu" else nn.Sigmoid()
         self.head = nn.Linear(genotype.width, schema.target.outputs)
+
+    @classmethod
+    def versions(cls, genotype: ToyGenotype) -> dict[str, int]:
+        """Of the toy and its encoders."""
+        blocks = {block.name: catalog.version(block) for _, block in genotype.encoders}
+        return {"toy": 1, **blocks}
+
+    @classmethod
+    def stack_key(cls, genotype: ToyGenotype, schema: Schema) -> Hashable:  # noqa: ARG003
+        """What decides the shapes."""
+        return genotype.encoders, genotype.width, genotype.activation
 
     def offered(self, features: Features, present: Tensor | None) -> list[Tensor]:
         """Every feature of each modality, pooled and padded to one width: `(B, F, C)` each."""
@@ -95,18 +111,3 @@ class ToyModel(Model):
                 for m, offered in enumerate(self.offered(features, present))
             ]
         )
-
-
-@build.build.register
-def _build_toy(genotype: ToyGenotype, schema: Schema) -> Model:
-    return ToyModel(genotype, schema)
-
-
-@build.versions.register
-def _versions_toy(genotype: ToyGenotype) -> dict[str, int]:
-    return {"toy": 1, **{block.name: catalog.version(block) for _, block in genotype.encoders}}
-
-
-@build.stack_key.register
-def _stack_key_toy(genotype: ToyGenotype, schema: Schema) -> Hashable:  # noqa: ARG001
-    return (genotype.encoders, genotype.width, genotype.activation)

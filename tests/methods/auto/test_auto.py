@@ -17,11 +17,11 @@ from polymix.methods.auto.auto import (
     Auto,
 )
 from polymix.methods.mixmas.candidates import CANDIDATES
-from polymix.nn import catalog
 from polymix.nn.descriptions import Frozen, describers_for, make_description
 from polymix.nn.encoder import Encoder
 from polymix.nn.encoders.conv import ConvEncoder
 from polymix.predictor import Predictor
+from polymix.registry import register
 from polymix.testing import toy_dataset
 from search.common import task
 
@@ -128,13 +128,12 @@ def test_the_reasons_are_written_down(tmp_path):
 
 
 @pytest.fixture
-def pretrained(monkeypatch):
+def pretrained(registrations):
     class Trained(ConvEncoder):
         name = "trained"
         pretrained = True
 
-    monkeypatch.setitem(catalog.ENCODERS, "trained", Trained)
-    return Trained
+    return register(Trained)
 
 
 def test_encoders_with_weights_of_their_own_are_candidates(pretrained):

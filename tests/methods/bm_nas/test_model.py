@@ -10,15 +10,16 @@ import pytest
 import torch
 
 from polymix.data.batch import RowSource
-from polymix.errors import GenotypeError
+from polymix.errors import GenotypeError, UsageError
 from polymix.genotype import Block
 from polymix.methods.bm_nas.fixed import FUSIONS, with_fusion
-from polymix.methods.bm_nas.operations import OPERATIONS, Operation, register
+from polymix.methods.bm_nas.operations import OPERATIONS, Operation
 from polymix.methods.bm_nas.space import BMNASGenotype, BMNASSpace
 from polymix.methods.bm_nas.supernet import Supernet
 from polymix.nn.build import build_seeded, versions
 from polymix.nn.model import load_matching
 from polymix.nn.tokens import Pool, Tokens, flatten_grid
+from polymix.registry import register
 from polymix.space.mix import MixGenotype
 from polymix.testing import toy_dataset
 from polymix.train.feature_bank import FeatureBank
@@ -86,9 +87,7 @@ def test_zero_is_zero_where_its_input_is_infinite():
     assert not OPERATIONS["zero"](3, 2, 0.0)(x, x).any()
 
 
-def test_another_operation_is_a_class(data, monkeypatch):
-    monkeypatch.setattr("polymix.methods.bm_nas.operations.OPERATIONS", dict(OPERATIONS))
-
+def test_another_operation_is_a_class(data, registrations):
     @register
     class Product(Operation):
         name = "product"
@@ -101,8 +100,8 @@ def test_another_operation_is_a_class(data, monkeypatch):
     assert versions(genotype)["operation product"] == 3
     model = build_seeded(genotype, data.schema, 0)
     assert sum(isinstance(m, Product) for m in model.modules()) == 4
-    with pytest.raises(GenotypeError, match="'product' already"):
-        register(type("Other", (Operation,), {"name": "product", "VERSION": 1}))
+    with pytest.raises(UsageError, match="the name 'product' is taken"):
+        register(type("Other", (Product,), {"name": "product", "VERSION": 1}))
 
 
 def test_features_are_pooled_over_their_grid():

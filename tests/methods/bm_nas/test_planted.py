@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from benchmarks.planted import Given, attended, chained, doubled, gated, gates, kinked, squared
 
-from polymix.nn import catalog
+from polymix.registry import register
 from search.planted import search
 
 
 @pytest.fixture(autouse=True)
-def given(monkeypatch):
-    monkeypatch.setitem(catalog.ENCODERS, Given.name, Given)
+def given(registrations):
+    register(Given)
 
 
 def found(make, rows, **options):

@@ -19,9 +19,9 @@ from polymix.errors import UsageError
 from polymix.methods.mfas.mfas import MFAS
 from polymix.methods.mfas.space import MFASGenotype
 from polymix.methods.mfas.surrogate import Surrogate, sample, temperature
-from polymix.nn import catalog
 from polymix.nn.encoders.mlp import MLPEncoder
 from polymix.records import Role, Status
+from polymix.registry import register
 from polymix.scoring.metrics import METRICS
 from polymix.search.clock import Clock
 from polymix.search.trial_runner import LocalRunner, TrialRunner
@@ -347,15 +347,14 @@ def test_demo_with_a_third_modality(tmp_path):
     assert {name for name, _ in winner.score.unimodal} == {"image", "audio", "sums"}
 
 
-def test_one_feature_a_modality(tmp_path, monkeypatch):
+def test_one_feature_a_modality(tmp_path, registrations):
     data = toy_dataset(80, ("series", "table"), absent=0.1)
 
     class Shallow(MLPEncoder):
         name = "shallow"
         presets: ClassVar = {preset: {"layers": 1} for preset in MLPEncoder.presets}
 
-    monkeypatch.setattr(catalog, "ENCODERS", dict(catalog.ENCODERS))
-    catalog.register(Shallow)
+    register(Shallow)
     strategy = MFAS(backbones={"series": "shallow", "table": "shallow"}, **TINY)
     record = run_strategy(strategy, data, tmp_path, trials=20)
     fused = [t["genotype"] for t in record.trials if isinstance(t["genotype"], MFASGenotype)]

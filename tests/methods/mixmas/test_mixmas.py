@@ -15,6 +15,7 @@ from polymix.methods.strategies import make_strategy
 from polymix.nn import catalog
 from polymix.nn.encoders.mlp import MLPEncoder
 from polymix.records import Status
+from polymix.registry import register
 from polymix.scoring.intervals import Referee
 from polymix.scoring.metrics import METRICS
 from polymix.testing import run_strategy, toy_dataset
@@ -267,10 +268,9 @@ class Slow(MLPEncoder):
 
 
 @pytest.fixture
-def planted(monkeypatch):
-    monkeypatch.setattr(catalog, "ENCODERS", dict(catalog.ENCODERS))
+def planted(registrations):
     for encoder in (Shuffled, Slow):
-        catalog.register(encoder)
+        register(encoder)
 
 
 def test_a_planted_loser_loses_and_a_planted_tie_is_a_tie(planted, tmp_path):

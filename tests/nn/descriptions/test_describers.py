@@ -8,9 +8,9 @@ import torch
 from polymix.data.schema import Kind, Modality
 from polymix.errors import GenotypeError
 from polymix.genotype import Block
-from polymix.nn import catalog
 from polymix.nn.descriptions import Frozen, Together, describers_for, make_description
 from polymix.nn.encoders.conv import ConvEncoder
+from polymix.registry import register
 from polymix.testing import EXAMPLES, random_rows
 
 from .common import series
@@ -61,13 +61,13 @@ def test_together_is_ready_when_all_are():
 
 
 @pytest.fixture
-def trained(monkeypatch):
+def trained(registrations):
     class Trained(ConvEncoder):
         name = "trained"
         pretrained = True
         view = {"states": (0, -1)}  # noqa: RUF012
 
-    monkeypatch.setitem(catalog.ENCODERS, "trained", Trained)
+    register(Trained)
 
 
 @torch.no_grad()

@@ -7,8 +7,10 @@ from typing import ClassVar, Self
 from pydantic import Field, model_validator
 
 from polymix.genotype import Block, Genotype
+from polymix.registry import register
 
 
+@register
 class EmbraceGenotype(Genotype):
     """Every modality docked to one width, and a modality drawn for each channel of it.
 

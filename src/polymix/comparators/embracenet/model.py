@@ -15,15 +15,17 @@ from torch import Tensor, nn
 
 from polymix.comparators.embracenet.genotype import EmbraceGenotype
 from polymix.data.schema import Schema
-from polymix.nn import build, catalog
+from polymix.nn import catalog
 from polymix.nn.absent import AbsentToken
 from polymix.nn.by_modality import ByModality
 from polymix.nn.model import Model, make_encoders
 from polymix.nn.tokens import Features, Output, mean_there
+from polymix.registry import register
 
 VERSION = 1
 
 
+@register
 class EmbraceModel(Model):
     """The model of an `EmbraceGenotype`.
 
@@ -36,6 +38,8 @@ class EmbraceModel(Model):
     Raises:
         GenotypeError: it cannot be built on this schema; every problem is told.
     """
+
+    builds = EmbraceGenotype
 
     def __init__(self, genotype: EmbraceGenotype, schema: Schema) -> None:
         super().__init__()
@@ -55,6 +59,12 @@ class EmbraceModel(Model):
         )
         self.dropout = nn.Dropout(genotype.dropout)
         self.head = nn.Linear(genotype.width, schema.target.outputs)
+
+    @classmethod
+    def versions(cls, genotype: EmbraceGenotype) -> dict[str, int]:
+        """Of the method and its encoders."""
+        blocks = {block.name: catalog.version(block) for _, block in genotype.encoders}
+        return {"embrace": VERSION, **blocks}
 
     def fuse(self, features: Features, present: Tensor | None) -> Output:
         """Features, and presence by modality `(B, k)`, none where all are there, to outputs."""
@@ -93,14 +103,3 @@ def embrace(docked: Tensor, chance: Tensor, draw: bool) -> Tensor:
         return torch.einsum("bkc,bk->bc", docked, chance)
     drawn = torch.multinomial(chance, docked.shape[2], replacement=True)
     return docked.gather(1, drawn[:, None])[:, 0]
-
-
-@build.build.register
-def _build_embrace(genotype: EmbraceGenotype, schema: Schema) -> Model:
-    return EmbraceModel(genotype, schema)
-
-
-@build.versions.register
-def _versions_embrace(genotype: EmbraceGenotype) -> dict[str, int]:
-    blocks = {block.name: catalog.version(block) for _, block in genotype.encoders}
-    return {"embrace": VERSION, **blocks}

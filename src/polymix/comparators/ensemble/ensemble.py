@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from polymix.comparators.ensemble import model  # noqa: F401 - registers what builds the genotype
 from polymix.comparators.ensemble.genotype import EnsembleGenotype, Member
 from polymix.genotype import Genotype
 from polymix.records import Cost, Fidelity, Proposal, Role, Score, Trial

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from polymix.genotype import Genotype, parse_genotype
+from polymix.registry import register
 
 
 class Member(BaseModel):
@@ -45,6 +46,7 @@ class Member(BaseModel):
         return json.loads(genotype.to_json())
 
 
+@register
 class EnsembleGenotype(Genotype):
     """The weighted mean of what models predict.
 

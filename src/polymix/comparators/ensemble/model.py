@@ -17,11 +17,13 @@ from polymix.nn.descriptions import Description
 from polymix.nn.model import Model, load_matching
 from polymix.nn.tokens import Features, Output, Tokens
 from polymix.nn.views import Views
+from polymix.registry import register
 
 VERSION = 1
 MIN_PROBABILITY = 1e-12
 
 
+@register
 class EnsembleModel(Model):
     """The model of an `EnsembleGenotype`.
 
@@ -36,6 +38,8 @@ class EnsembleModel(Model):
     """
 
     fitted = True
+
+    builds = EnsembleGenotype
 
     def __init__(self, genotype: EnsembleGenotype, schema: Schema) -> None:
         super().__init__()
@@ -57,6 +61,19 @@ class EnsembleModel(Model):
         self.wants = dict.fromkeys(names, (0,))
         self.absent = ByModality()
         self.uncounted = sum(model.uncounted for model in self._models)
+
+    @classmethod
+    def versions(cls, genotype: EnsembleGenotype) -> dict[str, int]:
+        """Of all members."""
+        found = {"ensemble": VERSION}
+        for member in genotype.members:
+            found |= build.versions(member.genotype)
+        return found
+
+    @classmethod
+    def fit_seconds(cls, genotype: EnsembleGenotype, schema: Schema, rows: int) -> float:  # noqa: ARG003
+        """None: its members are trained already."""
+        return 0.0
 
     @property
     def _models(self) -> list[Model]:
@@ -133,21 +150,3 @@ def _take_views(model: Model, known: dict[str, dict[Block, Description]]) -> dic
         reads[name] = [order.index(block) for block in one.blocks]
     model.encoders = ByModality()
     return reads
-
-
-@build.build.register
-def _build(genotype: EnsembleGenotype, schema: Schema) -> Model:
-    return EnsembleModel(genotype, schema)
-
-
-@build.versions.register
-def _versions(genotype: EnsembleGenotype) -> dict[str, int]:
-    found = {"ensemble": VERSION}
-    for member in genotype.members:
-        found |= build.versions(member.genotype)
-    return found
-
-
-@build.fit_seconds.register
-def _fit_seconds(genotype: EnsembleGenotype, schema: Schema, rows: int) -> float:  # noqa: ARG001
-    return 0.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from polymix.comparators.tabular import model  # noqa: F401 - registers what builds the genotype
 from polymix.comparators.tabular.genotype import TabularGenotype
 from polymix.comparators.tabular.portfolio import tree_views
 from polymix.data.schema import Kind, Schema

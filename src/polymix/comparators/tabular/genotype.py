@@ -7,10 +7,12 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from polymix.genotype import Block, Genotype
+from polymix.registry import register
 
 LEARNERS = ("gradient-boosting", "extra-trees", "linear", "kernel")
 
 
+@register
 class TabularGenotype(Genotype):
     """A learner on views of the modalities, and on what other such models predict.
 

@@ -21,16 +21,17 @@ from polymix.data.batch import Source
 from polymix.data.schema import Schema, Task
 from polymix.errors import GenotypeError, did_you_mean
 from polymix.genotype import Block
-from polymix.nn import build
 from polymix.nn.by_modality import ByModality
 from polymix.nn.descriptions import Description, is_pretrained
 from polymix.nn.model import Model
 from polymix.nn.tokens import Features, Output
 from polymix.nn.views import CHUNK, Views, fit_views
+from polymix.registry import register
 
 VERSION = 1
 
 
+@register
 class TabularModel(Model):
     """A learner on views.
 
@@ -42,6 +43,7 @@ class TabularModel(Model):
         GenotypeError: it cannot be built on this schema.
     """
 
+    builds = TabularGenotype
     fitted = True
 
     def __init__(self, genotype: TabularGenotype, schema: Schema) -> None:
@@ -62,6 +64,25 @@ class TabularModel(Model):
         self.absent = ByModality()
         self.head = Stacked(genotype, layouts_of(made, schema), schema.target)
         self.uncounted = self.head.uncounted
+
+    @classmethod
+    def versions(cls, genotype: TabularGenotype) -> dict[str, int]:
+        """Of the learners and the views."""
+        found = {"tabular": VERSION}
+        for one in (genotype, *genotype.base):
+            found[one.learner.name] = LEARNERS[one.learner.name].VERSION
+        return found | {block.name: view_version(block) for _, block in genotype.every_view}
+
+    @classmethod
+    def frozen_blocks(cls, genotype: TabularGenotype) -> set[tuple[str, Block]]:
+        """The pretrained encoders among its views."""
+        return {(name, block) for name, block in genotype.every_view if is_pretrained(block)}
+
+    @classmethod
+    def fit_seconds(cls, genotype: TabularGenotype, schema: Schema, rows: int) -> float:
+        """The learners' seconds; the pass of frozen encoders is counted where it is made."""
+        made = make_views(genotype, schema)
+        return learning_seconds(genotype, layouts_of(made, schema), schema, rows)
 
     def sample(self, features: Features, present: Tensor | None) -> Sample:
         """Features by modality as learners see them."""
@@ -148,30 +169,6 @@ def make_views(genotype: TabularGenotype, schema: Schema) -> dict[View, Descript
 def layouts_of(made: dict[View, Description], schema: Schema) -> dict[View, Layout]:
     """What each view's numbers are."""
     return {view: layout_of(one, schema[view[0]]) for view, one in made.items()}
-
-
-@build.build.register
-def _build(genotype: TabularGenotype, schema: Schema) -> Model:
-    return TabularModel(genotype, schema)
-
-
-@build.versions.register
-def _versions(genotype: TabularGenotype) -> dict[str, int]:
-    found = {"tabular": VERSION}
-    for one in (genotype, *genotype.base):
-        found[one.learner.name] = LEARNERS[one.learner.name].VERSION
-    return found | {block.name: view_version(block) for _, block in genotype.every_view}
-
-
-@build.frozen_blocks.register
-def _frozen_blocks(genotype: TabularGenotype) -> set[tuple[str, Block]]:
-    return {(name, block) for name, block in genotype.every_view if is_pretrained(block)}
-
-
-@build.fit_seconds.register
-def _fit_seconds(genotype: TabularGenotype, schema: Schema, rows: int) -> float:
-    made = make_views(genotype, schema)
-    return learning_seconds(genotype, layouts_of(made, schema), schema, rows)
 
 
 def learning_seconds(

@@ -51,6 +51,7 @@ from polymix.datasets.cache import fingerprint_files
 from polymix.datasets.digits.mixing import mix, rms
 from polymix.datasets.digits.spectrogram import Spectrogram
 from polymix.errors import UsageError
+from polymix.registry import register
 
 ROWS = (55_000, 5_000, 10_000)
 VARIANCE = 0.25
@@ -58,6 +59,7 @@ SPECTROGRAM = Spectrogram(112, low=-90.0, high=10.0)
 CHUNK = 250
 
 
+@register
 @dataclass(frozen=True)
 class AvMnist:
     """Builds AV-MNIST.

@@ -31,6 +31,7 @@ from polymix.datasets.builder import Progress, between, one_of, silent, unseeded
 from polymix.datasets.cache import fingerprint_files
 from polymix.datasets.meld.files import TABLES, Spoken, read_features, read_tables
 from polymix.errors import DataError, UsageError
+from polymix.registry import register
 from polymix.tables.texts import TextTokenizer
 
 CLASSES = {
@@ -43,6 +44,7 @@ KNOWN = {
 }
 
 
+@register
 @dataclass(frozen=True)
 class Meld:
     """Builds MELD.

@@ -31,6 +31,7 @@ from polymix.datasets.cache import fingerprint_files
 from polymix.datasets.mmimdb import hdf5
 from polymix.datasets.mmimdb.folder import Film, films_in, read_facts, read_posters
 from polymix.errors import DataError, UsageError
+from polymix.registry import register
 from polymix.tables.images import pillow
 from polymix.tables.texts import TextTokenizer
 
@@ -44,6 +45,7 @@ LIMITS = {"height": (8, 512), "width": (8, 512), "length": (1, 4096), "vocabular
 FORMS = {"features": "vgg_features", "images": "images", "folder": ""}
 
 
+@register
 @dataclass(frozen=True)
 class MmImdb:
     """Builds MM-IMDB.

@@ -38,10 +38,12 @@ from polymix.datasets.builder import Progress, silent
 from polymix.datasets.cache import fingerprint_files
 from polymix.datasets.mosi.files import FILES, WIDTHS, Utterances, read_utterances
 from polymix.errors import UsageError
+from polymix.registry import register
 
 MAX_STEPS = 32
 
 
+@register
 @dataclass(frozen=True)
 class Mosi:
     """Builds CMU-MOSI from its utterance features.

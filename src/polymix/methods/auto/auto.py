@@ -33,6 +33,7 @@ from polymix.methods.mixmas.candidates import CANDIDATES
 from polymix.methods.mixmas.mixmas import MixMAS
 from polymix.nn import catalog
 from polymix.records import Fidelity, Proposal, Trial
+from polymix.registry import register
 from polymix.search.protocol import SearchTask, Strategy
 
 MAX_FULL_MODALITIES = 4
@@ -67,6 +68,7 @@ MAX_FINALISTS = 5
 """Of the portfolio's members, those that the board shows."""
 
 
+@register
 class Auto(Strategy):
     """Chooses by the data and the budget; `reasons` says what, and why.
 

@@ -53,6 +53,7 @@ from polymix.methods.bm_nas.updates import (
 )
 from polymix.nn.model import Model, load_matching
 from polymix.records import EpochRecord, Fidelity, Proposal, Recipe, Trial
+from polymix.registry import register
 from polymix.search.estimate import BACKWARD
 from polymix.search.protocol import SearchTask, Strategy
 from polymix.train.cost import count_fusing
@@ -66,6 +67,7 @@ STEPS = 20
 are few."""
 
 
+@register
 class BMNAS(Strategy):
     """A differentiable, bilevel search for Cells over features, and for steps within Cells.
 

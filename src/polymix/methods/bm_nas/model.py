@@ -21,12 +21,13 @@ from polymix.genotype import Block
 from polymix.methods.bm_nas.operations import FusionCell, operation_class
 from polymix.methods.bm_nas.space import BMNASGenotype
 from polymix.methods.mfas.model import scale_of
-from polymix.nn import build, catalog
+from polymix.nn import catalog
 from polymix.nn.absent import AbsentToken
 from polymix.nn.by_modality import ByModality
 from polymix.nn.encoder import Encoder
 from polymix.nn.model import Model
 from polymix.nn.tokens import Features, Moments, Output, Pool, Tokens
+from polymix.registry import register
 
 VERSION = 1
 
@@ -167,6 +168,7 @@ class CellModel(Model):
         return Output(self.classify(joined.flatten(1)), {})
 
 
+@register
 class BMNASModel(CellModel):
     """The model of a `BMNASGenotype`: what no Cell reads is not built.
 
@@ -177,6 +179,8 @@ class BMNASModel(CellModel):
     Raises:
         GenotypeError: it cannot be built on this schema; every problem is told.
     """
+
+    builds = BMNASGenotype
 
     def __init__(self, genotype: BMNASGenotype, schema: Schema) -> None:
         self.inputs = [cell.inputs for cell in genotype.cells]
@@ -202,6 +206,14 @@ class BMNASModel(CellModel):
             cells,
             schema,
         )
+
+    @classmethod
+    def versions(cls, genotype: BMNASGenotype) -> dict[str, int]:
+        """Of the method, its operations and its encoders."""
+        blocks = {block.name: catalog.version(block) for _, block in genotype.backbones}
+        used = {step.operation for cell in genotype.cells for step in cell.steps}
+        operations = {f"operation {name}": operation_class(name).VERSION for name in sorted(used)}
+        return {"bm-nas": VERSION, **operations, **blocks}
 
     def wire(self, n: int, nodes: Mapping[int, Tensor]) -> Tensor:
         """A Cell's output, from the nodes that its genotype names."""
@@ -244,16 +256,3 @@ def make_backbones(
     if problems:
         raise GenotypeError(problems)
     return made
-
-
-@build.build.register
-def _build_bm_nas(genotype: BMNASGenotype, schema: Schema) -> Model:
-    return BMNASModel(genotype, schema)
-
-
-@build.versions.register
-def _versions_bm_nas(genotype: BMNASGenotype) -> dict[str, int]:
-    blocks = {block.name: catalog.version(block) for _, block in genotype.backbones}
-    used = {step.operation for cell in genotype.cells for step in cell.steps}
-    operations = {f"operation {name}": operation_class(name).VERSION for name in sorted(used)}
-    return {"bm-nas": VERSION, **operations, **blocks}

@@ -18,9 +18,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from polymix.errors import GenotypeError, did_you_mean
-
-OPERATIONS: dict[str, type[Operation]] = {}
+from polymix import built_in, registry
+from polymix.errors import GenotypeError
+from polymix.registry import Parts, classes_of, register
 
 
 class Operation(nn.Module):
@@ -49,16 +49,13 @@ class Operation(nn.Module):
         raise TypeError(f"{type(self).__name__} must define forward")
 
 
-def register(cls: type[Operation]) -> type[Operation]:
-    """Make an operation known by its name.
-
-    Raises:
-        GenotypeError: the name is taken.
-    """
-    if cls.name in OPERATIONS and OPERATIONS[cls.name] is not cls:
-        raise GenotypeError(f"there is an operation '{cls.name}' already")
-    OPERATIONS[cls.name] = cls
-    return cls
+OPERATIONS: Parts[type[Operation]] = Parts(
+    "an operation",
+    "a class of polymix.methods.bm_nas.operations.Operation",
+    classes_of(Operation),
+    lambda cls: registry.lacking(cls, Operation, registry.VERSION, ["forward"]),
+    modules=built_in.OPERATIONS,
+)
 
 
 def operation_class(name: str) -> type[Operation]:
@@ -68,7 +65,7 @@ def operation_class(name: str) -> type[Operation]:
         GenotypeError: there is no such operation.
     """
     if name not in OPERATIONS:
-        raise GenotypeError(f"no operation '{name}': {did_you_mean(name, OPERATIONS)}")
+        raise GenotypeError(OPERATIONS.unknown(name))
     return OPERATIONS[name]
 
 

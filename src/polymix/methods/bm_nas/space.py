@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from polymix.errors import GenotypeError
 from polymix.genotype import Block, Genotype
+from polymix.registry import register
 
 OPERATIONS = ("zero", "sum", "attention", "linear-glu", "concat-fc")
 """The paper's, Eq. 4 to 8."""
@@ -55,6 +56,7 @@ class Cell(BaseModel):
     steps: tuple[Step, ...] = Field(min_length=1)
 
 
+@register
 class BMNASGenotype(Genotype):
     """A fusion network of Cells on the features of backbones.
 

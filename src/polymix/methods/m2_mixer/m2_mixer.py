@@ -20,6 +20,7 @@ from pydantic import Field, PrivateAttr
 from polymix.data.schema import Kind, Modality, Schema
 from polymix.genotype import Block
 from polymix.records import Fidelity, Proposal, Recipe, Trial
+from polymix.registry import register
 from polymix.search.protocol import SearchTask, Strategy
 from polymix.space.mix import Loss, MixGenotype
 
@@ -53,6 +54,7 @@ CONFIGS: dict[str, Config] = {
 }
 
 
+@register
 class M2Mixer(Strategy):
     """One configuration of the M2-Mixer, trained as in its paper.
 

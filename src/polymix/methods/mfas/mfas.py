@@ -37,9 +37,11 @@ from polymix.methods.backbones import Backbones
 from polymix.methods.mfas.space import Activation, MFASGenotype, MFASSpace
 from polymix.methods.mfas.surrogate import Row, Surrogate, sample, temperature
 from polymix.records import Fidelity, Proposal, Recipe, Trial
+from polymix.registry import register
 from polymix.search.protocol import SearchTask, Strategy
 
 
+@register
 class MFAS(Strategy):
     """Search for fusion networks on the features of trained backbones.
 

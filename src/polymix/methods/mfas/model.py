@@ -20,13 +20,14 @@ from polymix.data.schema import Schema
 from polymix.errors import GenotypeError, did_you_mean
 from polymix.methods.mfas.space import MFASGenotype
 from polymix.methods.mfas.stack import MFASStack
-from polymix.nn import build, catalog
+from polymix.nn import catalog
 from polymix.nn.absent import AbsentToken
 from polymix.nn.by_modality import ByModality
 from polymix.nn.encoder import Encoder
 from polymix.nn.model import Model
 from polymix.nn.stack import ModelStack
 from polymix.nn.tokens import Features, Moments, Output, Pool, Tokens
+from polymix.registry import register
 
 VERSION = 2
 SIGMA: dict[str, Callable[[Tensor], Tensor]] = {
@@ -75,6 +76,7 @@ class Standardize(nn.Module):
             self.scale[i, : len(mean)] = scale_of(mean, deviation).to(self.scale)
 
 
+@register
 class MFASModel(Model):
     """The model of an `MFASGenotype`.
 
@@ -91,6 +93,8 @@ class MFASModel(Model):
 
     pool = Pool(1)
     calibrated = True
+
+    builds = MFASGenotype
 
     def __init__(self, genotype: MFASGenotype, schema: Schema) -> None:
         super().__init__()
@@ -118,6 +122,17 @@ class MFASModel(Model):
         self.classify = nn.ModuleDict({f"h{len(genotype.layers)}": nn.Linear(width, outputs)})
         own = made if genotype.multitask else {}
         self.heads = ByModality({n: nn.Linear(max(e.widths), outputs) for n, e in own.items()})
+
+    @classmethod
+    def versions(cls, genotype: MFASGenotype) -> dict[str, int]:
+        """Of the method and its encoders."""
+        blocks = {block.name: catalog.version(block) for _, block in genotype.backbones}
+        return {"mfas": VERSION, **blocks}
+
+    @classmethod
+    def stack_key(cls, genotype: MFASGenotype, schema: Schema) -> Hashable:  # noqa: ARG003
+        """What decides the shapes."""
+        return genotype.backbones, len(genotype.layers), genotype.width, genotype.multitask
 
     def pack(self, features: Features) -> Features:
         """Features `(B, T_i, C_i)` to one table a modality, `(B, F, C)`."""
@@ -196,19 +211,3 @@ def _backbones(genotype: MFASGenotype, schema: Schema) -> dict[str, Encoder]:
     if problems:
         raise GenotypeError(problems)
     return made
-
-
-@build.build.register
-def _build_mfas(genotype: MFASGenotype, schema: Schema) -> Model:
-    return MFASModel(genotype, schema)
-
-
-@build.versions.register
-def _versions_mfas(genotype: MFASGenotype) -> dict[str, int]:
-    blocks = {block.name: catalog.version(block) for _, block in genotype.backbones}
-    return {"mfas": VERSION, **blocks}
-
-
-@build.stack_key.register
-def _stack_key_mfas(genotype: MFASGenotype, schema: Schema) -> Hashable:  # noqa: ARG001
-    return genotype.backbones, len(genotype.layers), genotype.width, genotype.multitask

@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 
 from polymix.errors import GenotypeError
 from polymix.genotype import Block, Genotype
+from polymix.registry import register
 
 Activation = Literal["relu", "sigmoid", "leaky-relu"]
 ACTIVATIONS: tuple[Activation, ...] = ("relu", "sigmoid", "leaky-relu")
@@ -26,6 +27,7 @@ Layer = tuple[tuple[int, ...], Activation]
 """A feature's index for each modality, and the activation."""
 
 
+@register
 class MFASGenotype(Genotype):
     """A fusion network on the features of backbones.
 

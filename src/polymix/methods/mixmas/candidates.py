@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import chain
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from polymix.data.schema import Kind, Schema
 from polymix.errors import UsageError, did_you_mean
@@ -30,6 +33,15 @@ Encoders that come with weights of their own are candidates too, as far as they 
 
 LADDER = (1.0, 0.5, 0.25, 0.125, 0.0625)
 """Shares of the rows that a probe is cut to, where the clock is short."""
+
+
+def _known_fusion(name: str) -> str:
+    if name not in catalog.FUSIONS:
+        raise ValueError(catalog.FUSIONS.unknown(name))
+    return name
+
+
+KnownFusion = Annotated[Fusion, AfterValidator(_known_fusion)]
 
 
 def known_networks(names: list[str]) -> list[str]:

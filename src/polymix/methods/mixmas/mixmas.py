@@ -24,6 +24,7 @@ from pydantic import Field, PrivateAttr, field_validator
 from polymix.data.sample import sample_size
 from polymix.genotype import Block, Genotype
 from polymix.methods.mixmas.candidates import (
+    KnownFusion,
     affordable,
     candidate_space,
     even_share,
@@ -31,12 +32,14 @@ from polymix.methods.mixmas.candidates import (
 )
 from polymix.methods.mixmas.space import MixSpace
 from polymix.records import TIE_Z, Fidelity, Proposal, Recipe, Sampler, Schedule, Status, Trial
+from polymix.registry import register
 from polymix.search.protocol import SearchTask, Strategy
 from polymix.space.mix import Fusion, Loss, MixGenotype
 
 Rivals = Sequence[tuple[Any, list[Trial]]]
 
 
+@register
 class MixMAS(Strategy):
     """Stage-wise search over encoders, fusion functions and fusion networks.
 
@@ -67,7 +70,7 @@ class MixMAS(Strategy):
     summary: ClassVar[str] = "stage-wise search over mixer encoders, fusion functions and networks"
 
     encoders: list[str] | dict[str, list[str]] | None = None
-    fusions: list[Fusion] = Field(default=["concat", "mean", "max"], min_length=1)
+    fusions: list[KnownFusion] = Field(default=["concat", "mean", "max"], min_length=1)
     networks: list[str] = Field(default=["none", "mlp-mixer", "hyper-mixer"], min_length=1)
     preset: str = "small"
     loss: Loss = Loss()

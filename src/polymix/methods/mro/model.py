@@ -18,11 +18,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from polymix.data.schema import Schema
 from polymix.methods.mro.path import CrossModalPath
 from polymix.methods.mro.space import MROGenotype, Path
-from polymix.nn import build, catalog
+from polymix.nn import catalog
 from polymix.nn.absent import AbsentToken
 from polymix.nn.by_modality import ByModality
 from polymix.nn.model import Model, blank, make_encoders
 from polymix.nn.tokens import Features, Output
+from polymix.registry import register
 
 Watch = Callable[[int, Tensor, Tensor | None], None]
 """A function that is told a path's place, its attention weights `(B, H, T, S)`, and which of the
@@ -47,6 +48,7 @@ class Asked(NamedTuple):
         return self.x[:, here], None if self.there is None else self.there[:, here]
 
 
+@register
 class MROModel(Model):
     """The model of an `MROGenotype`: nothing is built but what its paths use.
 
@@ -60,6 +62,8 @@ class MROModel(Model):
     Raises:
         GenotypeError: it cannot be built on this schema; every problem is told.
     """
+
+    builds = MROGenotype
 
     def __init__(self, genotype: MROGenotype, schema: Schema) -> None:
         super().__init__()
@@ -89,6 +93,12 @@ class MROModel(Model):
             }
         )
         self.head = nn.Linear(dim, schema.target.outputs)
+
+    @classmethod
+    def versions(cls, genotype: MROGenotype) -> dict[str, int]:
+        """Of the method and its encoders."""
+        blocks = {block.name: catalog.version(block) for _, block in genotype.encoders}
+        return {"mro": 2, "cross-modal": CrossModalPath.VERSION, **blocks}
 
     def encode(self, inputs: Mapping[str, Tensor]) -> Features:
         """Inputs to features; modalities that are not given are left out."""
@@ -174,17 +184,6 @@ class MROModel(Model):
     def fuse(self, features: Features, present: Tensor | None) -> Output:
         """Features, and presence by modality `(B, k)`, none where all are there, to outputs."""
         return Output(self.head(self.paths(features, present).mean(0)), {})
-
-
-@build.build.register
-def _build_mro(genotype: MROGenotype, schema: Schema) -> Model:
-    return MROModel(genotype, schema)
-
-
-@build.versions.register
-def _versions_mro(genotype: MROGenotype) -> dict[str, int]:
-    blocks = {block.name: catalog.version(block) for _, block in genotype.encoders}
-    return {"mro": 2, "cross-modal": CrossModalPath.VERSION, **blocks}
 
 
 class PartFlops(NamedTuple):

@@ -33,12 +33,14 @@ from polymix.methods.mro.scores import MaskScores, Pass, full_pass, score_masks
 from polymix.methods.mro.space import MROGenotype, MROSpace, Path, draw_mask, paths_of
 from polymix.nn import catalog
 from polymix.records import EpochRecord, Fidelity, Proposal, Recipe, Schedule
+from polymix.registry import register
 from polymix.search.estimate import BACKWARD
 from polymix.search.protocol import SearchTask, Strategy
 from polymix.train.optimizer import make_optimizer, optimizer_tensors, restore_optimizer
 from polymix.train.supernet import RowLoader, SupernetTrainer
 
 
+@register
 class MRO(Strategy):
     """A supernet of cross-modal attention paths, masks sampled by what a graph foretells.
 

@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 
 from polymix.errors import GenotypeError
 from polymix.genotype import Block, Genotype
+from polymix.registry import register
 
 Mask = tuple[int, ...]
 Path = tuple[str, str]
@@ -32,6 +33,7 @@ def paths_of(names: Sequence[str]) -> list[Path]:
     return list(permutations(names, 2))
 
 
+@register
 class MROGenotype(Genotype):
     """A network of cross-modal attention paths, some of them taken.
 

@@ -18,6 +18,7 @@ from polymix import seeds
 from polymix.data.sample import sample_size
 from polymix.genotype import Block
 from polymix.methods.mixmas.candidates import (
+    KnownFusion,
     affordable,
     candidate_space,
     even_share,
@@ -25,10 +26,12 @@ from polymix.methods.mixmas.candidates import (
 )
 from polymix.methods.mixmas.space import MixSpace
 from polymix.records import Fidelity, Proposal, Recipe, Sampler, Schedule, Trial
+from polymix.registry import register
 from polymix.search.protocol import SearchTask, Strategy
-from polymix.space.mix import Fusion, Loss, MixGenotype
+from polymix.space.mix import Loss, MixGenotype
 
 
+@register
 class RandomSearch(Strategy):
     """Draws genotypes of MixMAS's space and keeps the best.
 
@@ -57,7 +60,7 @@ class RandomSearch(Strategy):
     summary: ClassVar[str] = "random search in the same space as mixmas"
 
     encoders: list[str] | dict[str, list[str]] | None = None
-    fusions: list[Fusion] = Field(default=["concat", "mean", "max"], min_length=1)
+    fusions: list[KnownFusion] = Field(default=["concat", "mean", "max"], min_length=1)
     networks: list[str] = Field(default=["none", "mlp-mixer", "hyper-mixer"], min_length=1)
     preset: str = "small"
     loss: Loss = Loss()

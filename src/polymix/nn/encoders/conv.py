@@ -16,8 +16,10 @@ from polymix.data.schema import Kind, Modality
 from polymix.errors import GenotypeError
 from polymix.nn.encoder import Encoder
 from polymix.nn.tokens import Tokens, flatten_grid
+from polymix.registry import register
 
 
+@register
 class ConvEncoder(Encoder):
     """Convolutional stages, and a closing Linear to one token `(B, 1, C)`.
 

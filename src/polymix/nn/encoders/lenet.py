@@ -15,10 +15,12 @@ from torch.nn import functional
 from polymix.data.schema import Kind, Modality
 from polymix.nn.encoder import Encoder, check_sizes
 from polymix.nn.tokens import Tokens, flatten_grid
+from polymix.registry import register
 
 STAGES = {Kind.IMAGE: 3, Kind.AUDIO: 5}
 
 
+@register
 class LeNet(Encoder):
     """A stack of convolutional stages, each with twice the channels of the one before.
 

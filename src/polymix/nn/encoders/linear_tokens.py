@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from polymix.data.schema import Kind, Modality
 from polymix.nn.encoder import ALL_KINDS, Encoder, check_sizes
 from polymix.nn.tokens import Tokens, tokenizer
+from polymix.registry import register
 
 
+@register
 class LinearTokens(Encoder):
     """A linear map of each token, plus a learned vector for its place, `(B, T, C)`.
 

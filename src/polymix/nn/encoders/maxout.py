@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from polymix.data.schema import Kind, Modality
 from polymix.nn.encoder import Encoder, check_sizes
 from polymix.nn.tokens import Tokens
+from polymix.registry import register
 
 
+@register
 class Maxout(Encoder):
     """Layers of the largest of several Linear maps, max_j (W_j x + b_j); one token `(B, 1, C)`.
 

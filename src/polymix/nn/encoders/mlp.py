@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from polymix.data.schema import Kind, Modality
 from polymix.nn.encoder import ALL_KINDS, Encoder, Options, check_sizes
 from polymix.nn.tokens import Tokens
+from polymix.registry import register
 
 
+@register
 class MLPEncoder(Encoder):
     """Everything flattened, Linear layers with ReLU between, one token `(B, 1, C)`.
 

@@ -13,12 +13,14 @@ from polymix.data.schema import Kind, Modality
 from polymix.errors import GenotypeError
 from polymix.nn.encoders.pretrained import PretrainedEncoder
 from polymix.nn.tokens import Tokens, flatten_grid
+from polymix.registry import register
 
 SIDE = 96
 MIN_SIDE = 32
 """Pixels of a side below which nobody's photographs are."""
 
 
+@register
 class PretrainedImage(PretrainedEncoder):
     """Each block's output of a pretrained image network.
 

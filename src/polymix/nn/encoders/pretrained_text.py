@@ -13,6 +13,7 @@ from polymix.data.schema import Kind, Modality
 from polymix.errors import GenotypeError
 from polymix.nn.encoders.pretrained import PretrainedEncoder
 from polymix.nn.tokens import Tokens
+from polymix.registry import register
 
 VOCABULARY = 30_522
 """Ids of the tokenizer of the network that comes with the extra."""
@@ -21,6 +22,7 @@ TOKENS = 1024
 """Tokens of a batch of a frozen network's pass: what it works on stays in the processor's cache."""
 
 
+@register
 class PretrainedText(PretrainedEncoder):
     """The embeddings and each layer's output of a pretrained text network.
 

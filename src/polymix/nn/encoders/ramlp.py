@@ -30,6 +30,7 @@ from polymix.data.schema import Kind, Modality
 from polymix.errors import GenotypeError
 from polymix.nn.encoder import Encoder
 from polymix.nn.tokens import Tokens
+from polymix.registry import register
 
 
 class StarReLU(nn.Module):
@@ -159,6 +160,7 @@ class RaBlock(nn.Module):
         return out
 
 
+@register
 class RaMLP(Encoder):
     """Four stages of RaMLP blocks, closed by a LayerNorm; one token a position.
 

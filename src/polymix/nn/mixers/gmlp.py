@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from polymix.errors import GenotypeError
 from polymix.nn.encoder import Stack, check_sizes
 from polymix.nn.tokens import Tokens
+from polymix.registry import register
 
 
 class GatedBlock(nn.Module):
@@ -40,6 +41,7 @@ class GatedBlock(nn.Module):
         return out
 
 
+@register
 class GMLP(Stack):
     """A stack of gMLP blocks, closed by a LayerNorm.
 

@@ -24,6 +24,7 @@ from polymix.errors import GenotypeError
 from polymix.nn.encoder import Stack, check_sizes
 from polymix.nn.mixers.mlp_mixer import feed_forward
 from polymix.nn.tokens import Tokens
+from polymix.registry import register
 
 
 def positions(tokens: int, channels: int, like: Tensor) -> Tensor:
@@ -72,6 +73,7 @@ class HyperBlock(nn.Module):
         return out
 
 
+@register
 class HyperMixer(Stack):
     """A stack of HyperMixer blocks, closed by a LayerNorm.
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from polymix.nn.encoder import Stack, check_sizes
 from polymix.nn.tokens import Tokens
+from polymix.registry import register
 
 
 def feed_forward(width: int, hidden: int, dropout: float) -> nn.Sequential:
@@ -44,6 +45,7 @@ class MixerBlock(nn.Module):
         return out
 
 
+@register
 class MLPMixer(Stack):
     """A stack of mixer blocks, closed by a LayerNorm.
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from polymix.data.schema import Kind
 from polymix.nn.encoder import Stack, check_sizes
 from polymix.nn.tokens import Tokens
+from polymix.registry import register
 
 
 class Monarch(nn.Module):
@@ -69,6 +70,7 @@ class MonarchBlock(nn.Module):
         return normed
 
 
+@register
 class MonarchMixer(Stack):
     """A stack of Monarch Mixer blocks; each closes with its own LayerNorm.
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from polymix.nn.encoder import Stack, check_sizes
 from polymix.nn.mixers.mlp_mixer import feed_forward
 from polymix.nn.tokens import Tokens
+from polymix.registry import register
 
 
 def move(x: Tensor, axis: int, step: int) -> Tensor:
@@ -60,6 +61,7 @@ class ShiftBlock(nn.Module):
         return out
 
 
+@register
 class S2MLP(Stack):
     """A stack of S²-MLP blocks, closed by a LayerNorm.
 
