@@ -61,6 +61,17 @@ def negative_log_likelihood(targets: np.ndarray, logits: np.ndarray) -> float:
     return float((special.logsumexp(logits, 1) - picked).sum())
 
 
+def mean_loss(target: Target, targets: np.ndarray, predictions: np.ndarray) -> float:
+    """The loss of predictions `(N, K)` that the objective has for a row, averaged over rows.
+
+    Cross-entropy, or the squared error in the target's standard deviations.
+    """
+    if target.task is Task.REGRESSION:
+        scale = target.statistics.std[0] if target.statistics else 1.0
+        return float((((predictions[:, 0] - targets) / scale) ** 2).mean())
+    return negative_log_likelihood(targets, _logits(targets, predictions)) / len(targets)
+
+
 def fit_temperature(targets: np.ndarray, predictions: np.ndarray) -> float:
     """The temperature under which the rows are likeliest.
 

@@ -31,6 +31,7 @@ from polymix.nn.model import Model, load_matching
 from polymix.nn.tokens import Moments
 from polymix.nn.views import Views
 from polymix.records import Cost, Fidelity, Proposal, Recipe, Score, Status, Trial
+from polymix.scoring.calibration import mean_loss
 from polymix.scoring.metrics import Metric
 from polymix.train.absent_tokens import State, with_absent_tokens
 from polymix.train.costs import Costs, schema_for
@@ -335,13 +336,13 @@ class Evaluator:
         rows = split.development
         outputs = self.dataset.schema.target.outputs
         found = np.zeros((size, len(rows), outputs), np.float64)
-        values, losses, epochs = (np.zeros((size, folds)) for _ in range(3))
+        values, epochs = np.zeros((size, folds)), np.zeros((size, folds))
         steps, begin = 0, 0
         kept = self.memory.load_checkpoint(group.name)
         if kept is not None:
             tensors, meta = kept
             found[:] = tensors["found"].numpy()
-            values[:], losses[:], epochs[:] = tensors["told"].numpy()
+            values[:], epochs[:] = tensors["told"].numpy()
             steps, begin = meta["steps"], meta["fold"]
             meter.resume(meta["cpu"], meta["wall"])
         for fold in range(begin, folds):
@@ -363,23 +364,22 @@ class Evaluator:
                 assert best.predictions is not None
                 found[k, split.folds == fold] = best.predictions
                 values[k, fold] = self.metric(self.dataset.targets[held], best.predictions)
-                losses[k, fold], epochs[k, fold] = best.loss, best.epoch
+                epochs[k, fold] = best.epoch
             if meter.wall > self.checkpoint_after:
-                told = torch.from_numpy(np.stack([values, losses, epochs]))
+                told = torch.from_numpy(np.stack([values, epochs]))
                 so_far = {"found": torch.from_numpy(found), "told": told}
                 meta = {"steps": steps, "fold": fold + 1, **meter.spent()}
                 self.memory.save_checkpoint(group.name, so_far, meta)
             if on_epoch:
                 on_epoch(fold, float(values[:, fold].max()))
         self.costs.passed |= frozen_blocks(first.genotype)
-        return self._scored_out_of_fold(group, found, values, losses, epochs, steps, meter)
+        return self._scored_out_of_fold(group, found, values, epochs, steps, meter)
 
     def _scored_out_of_fold(
         self,
         group: Group,
         found: np.ndarray,
         values: np.ndarray,
-        losses: np.ndarray,
         epochs: np.ndarray,
         steps: int,
         meter: _Meter,
@@ -390,7 +390,6 @@ class Evaluator:
             group: of K proposals.
             found: predictions `(K, M, ·)`.
             values: each fold's score `(K, folds)`.
-            losses: each fold's loss, likewise.
             epochs: each fold's best epoch, likewise.
             steps: taken in all.
             meter: what it took.
@@ -404,7 +403,8 @@ class Evaluator:
                 said = "the outputs or the score were not finite in a fold"
                 done.append((Trial(proposal, key, Status.FAILED, None, cost, error=said), None))
                 continue
-            score = Score(value, float(losses[k].mean()), round(float(epochs[k].mean())))
+            loss = mean_loss(self.dataset.schema.target, targets, found[k])
+            score = Score(value, loss, round(float(epochs[k].mean())))
             curve = tuple(values[k].tolist())
             made = Trial(proposal, key, Status.DONE, score, cost, curve, predictions=found[k])
             done.append((made, None))
@@ -455,8 +455,7 @@ class Evaluator:
                 found[k, split.folds == fold] = best.predictions
                 values[k, fold] = self.metric(targets[own[fold].held], best.predictions)
                 epochs[k, fold] = best.epoch
-        losses = np.full((size, folds), math.nan)
-        return self._scored_out_of_fold(group, found, values, losses, epochs, steps, meter)
+        return self._scored_out_of_fold(group, found, values, epochs, steps, meter)
 
     def _unfinished(self, group: Group, trainer: Trainer, steps: int, meter: _Meter) -> list[Done]:
         """Trials of which a fold could not be predicted: there was no time, or it failed."""

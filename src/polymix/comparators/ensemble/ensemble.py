@@ -13,6 +13,7 @@ import numpy as np
 from polymix.comparators.ensemble.genotype import EnsembleGenotype, Member
 from polymix.genotype import Genotype
 from polymix.records import Cost, Fidelity, Proposal, Role, Score, Trial
+from polymix.scoring.calibration import mean_loss
 from polymix.scoring.greedy import greedy_weights
 from polymix.scoring.metrics import METRICS
 from polymix.search.run import Run
@@ -57,8 +58,8 @@ def _out_of_fold(run: Run, trials: Sequence[Trial]) -> Finalist | None:
     for trial in trials:
         if trial.usable and trial.proposal.fidelity.folds == run.folds:
             known.setdefault(trial.proposal.genotype, trial)
-    # Of two that add as much, the first is taken: the cheaper one.
-    members = sorted(known.values(), key=lambda t: t.cost.wall_s)
+    # Of two that add as much, the first is taken: the cheaper one. No clock decides.
+    members = sorted(known.values(), key=lambda t: (t.cost.flops, t.proposal.genotype.digest))
     if len(members) < 2:
         return None
     targets = run.evaluator.scored_targets(run.folds)
@@ -75,7 +76,8 @@ def _out_of_fold(run: Run, trials: Sequence[Trial]) -> Finalist | None:
     rows = max(t.proposal.fidelity.rows for t in members)
     proposal = Proposal(genotype, Fidelity(rows, 1, run.seed, folds=run.folds), stage="ensemble")
     mean = np.sum([w * _predictions(members[i]) for i, w in weights.items()], 0)
-    score = Score(run.evaluator.metric(targets, mean), float("nan"), 0)
+    loss = mean_loss(run.evaluator.dataset.schema.target, targets, mean)
+    score = Score(run.evaluator.metric(targets, mean), loss, 0)
     costs = [members[i].cost for i in weights]
     cost = Cost(sum(c.params for c in costs), sum(c.flops for c in costs))
     trial = run.trial_runner.record(proposal, Role.ENSEMBLE, score, cost, mean)

@@ -156,7 +156,11 @@ class Linear(Learner):
                 for k in range(self.sums)
             ]
             return np.concatenate([w for w, _ in each], 1), np.concatenate([b for _, b in each])
-        return logistic(x, y, strength, self.class_weights)
+        weights, bias = logistic(x, y, strength, self.class_weights)
+        if self.sums == 2 and weights.shape[1] == 1:  # two of several classes: the first one's zero
+            weights = np.concatenate([np.zeros_like(weights), weights], 1)
+            bias = np.concatenate([np.zeros_like(bias), bias])
+        return weights, bias
 
     def _keep(self, weights: np.ndarray, bias: np.ndarray) -> None:
         begin = 0
