@@ -480,7 +480,7 @@ class Evaluator:
         """Batches of raw rows; of what frozen encoders and views read, what they say of it."""
         views = [isinstance(encoder, Views) for encoder in model.encoders.values()]
         if views and all(views):
-            self._bank.progress = self.on_features
+            self._views.progress = self.on_features
             return self._views.source(model, sealed=sealed)
 
         def rows(names: list[str]) -> Source:

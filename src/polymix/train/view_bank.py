@@ -21,10 +21,10 @@ from polymix import seeds
 from polymix.data.batch import RowSource
 from polymix.data.dataset import Dataset
 from polymix.genotype import Block
-from polymix.nn.descriptions import Description, make_description
+from polymix.nn.descriptions import Description, Frozen, make_description
 from polymix.nn.model import Model
 from polymix.nn.views import FITTED, Views
-from polymix.train.feature_bank import BankSource, FeatureBank
+from polymix.train.feature_bank import BankSource, FeatureBank, FeatureProgress
 
 State = dict[str, Tensor]
 
@@ -40,12 +40,16 @@ class ViewBank:
         dataset: whose rows they are.
         device: where views are computed.
         bank: computes those of development rows.
+
+    Attributes:
+        progress: called while a network's features are computed.
     """
 
     def __init__(
         self, folder: Path, dataset: Dataset, device: torch.device, bank: FeatureBank
     ) -> None:
         self.folder, self.dataset, self.device, self.bank = folder, dataset, device, bank
+        self.progress: FeatureProgress | None = None
         self._sealed: FeatureBank | None = None
         self._states: dict[str, State] = {}
         self._timed: dict[tuple[str, Block], float] = {}
@@ -98,6 +102,8 @@ class ViewBank:
 
     def _array(self, name: str, views: Views, place: int, sealed: bool) -> np.ndarray:
         part, key = list(views)[place], self._key(name, views, place)
+        # Only a network's pass takes time that is worth telling.
+        self.bank.progress = self.progress if isinstance(part, Frozen) else None
         known = self.bank.computed(name, part, self.folder / f"{name}-{key}.npy")
         if not sealed:
             return known

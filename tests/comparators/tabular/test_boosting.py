@@ -286,7 +286,7 @@ def test_as_a_trial(tmp_path):
 def test_when_it_is_a_finalist():
     schema = toy_dataset(60).schema
     found = boosting_genotype(schema)
-    assert found.modalities == schema.names
+    assert found.modalities == ("series", "table")  # a picture averaged down only drowns them
     assert rounds_of(found) == ROUNDS
     assert boosting_genotype(toy_dataset(60, ("image", "series")).schema) is not None
     assert boosting_genotype(toy_dataset(60, ("image",)).schema) is None

@@ -81,8 +81,9 @@ class EnsembleModel(Model):
 
     def encode(self, inputs: Mapping[str, Tensor]) -> Features:
         """Each member's features, named `number/modality`."""
+        # What a bank has of views passes as it is.
         seen = {
-            name: views.features(inputs[name])
+            name: views.features(x) if isinstance(x := inputs[name], Tensor) else list(x)
             for name, views in self.encoders.items()
             if isinstance(views, Views)
         }

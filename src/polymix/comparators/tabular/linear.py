@@ -211,6 +211,8 @@ def rotated(x: Matrix) -> tuple[Matrix, Callable[[np.ndarray], np.ndarray]]:
         found[used] = weights
         return found
 
+    if x.shape[1] <= min(x.shape[0], ROTATED):
+        return x.toarray(), spread
     if x.shape[1] <= x.shape[0] or x.shape[0] > ROTATED:
         return x, spread
     found = torch.linalg.eigh(torch.from_numpy((x @ x.T).toarray()))

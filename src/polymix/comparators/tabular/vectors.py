@@ -147,13 +147,12 @@ def _groups(layouts: Sequence[Layout]) -> list[list[int]]:
 
 def _mean_view(sample: Sample, group: Sequence[int]) -> tuple[Tensor, Tensor]:
     """The mean of views that are there `(B, D)`, zeros where none is, and whether one is `(B,)`."""
-    total, count = torch.zeros_like(sample.views[group[0]]), torch.zeros(len(sample))
-    count = count.to(total)
-    for i in group:
-        there = sample.present[i]
-        x = sample.views[i]
-        total = total + torch.where(there[:, None], x, torch.zeros_like(x))
-        count = count + there.to(total)
+    views = [sample.views[i] for i in group]
+    there = [sample.present[i] for i in group]
+    pairs = zip(views, there, strict=True)
+    shown = [torch.where(own[:, None], x, torch.zeros_like(x)) for x, own in pairs]
+    count = torch.stack([own.to(views[0]) for own in there]).sum(0)
+    total = torch.stack(shown).sum(0)
     return total / count.clamp(min=1)[:, None], count > 0
 
 
