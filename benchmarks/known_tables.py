@@ -1,8 +1,8 @@
 """A table and one command, against what a person would write with scikit-learn on the same rows.
 
-    python benchmarks/tables.py --only breast_cancer wine diabetes digits --time-limit 60s
-    python benchmarks/tables.py --only mosi --mosi RAW_FOLDER --time-limit 90s
-    python benchmarks/tables.py --only avmnist --avmnist RAW_FOLDER --time-limit 10m
+    python benchmarks/known_tables.py --only breast_cancer wine diabetes digits --time-limit 60s
+    python benchmarks/known_tables.py --only mosi --mosi RAW_FOLDER --time-limit 90s
+    python benchmarks/known_tables.py --only avmnist --avmnist RAW_FOLDER --time-limit 10m
 
 Each table is written as a CSV, with files beside it where it has images and sounds, and a column
 that names the split; `polymix search TABLE --target y --split-column split` gets no other help.
