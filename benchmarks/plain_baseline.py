@@ -272,9 +272,10 @@ class PlainBaseline:
     def _candidates(self) -> Iterator[tuple[str, bool, Callable[[pd.DataFrame], Any]]]:
         """Name, whether it reads frozen networks' features, and the pipeline for a table."""
         networks = bool(self._features.of("text", "image"))
+        words = "TF-IDF" if self._features.of("text") else "columns"
         # The first of each kind come before the second: the time may not be enough for all.
         for frozen in (False, True) if networks else (False,):
-            told = "frozen features" if frozen else "TF-IDF"
+            told = "frozen features" if frozen else words
             for strength in STRENGTHS:
                 yield (
                     f"linear ({strength:g}) on {told}",

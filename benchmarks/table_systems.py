@@ -6,6 +6,7 @@ No system is given the test rows' targets, and none sees a test row before its m
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import tempfile
 import time
@@ -199,12 +200,14 @@ def autogluon(table: Table, system: str, seconds: float, seed: int, peer: Path) 
     Raises:
         RuntimeError: it failed; the last lines that it wrote.
     """
+    # Its own libraries, not those that polymix was started with.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "said.csv"
         done = subprocess.run(
             [peer, PEER, "--folder", table.folder.resolve(), "--preset", PRESETS[system],
              "--time-limit", str(seconds), "--seed", str(seed), "--out", out],
-            cwd=scratch, capture_output=True, text=True, check=False,
+            cwd=scratch, env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode != 0:
             raise RuntimeError("\n".join(done.stderr.splitlines()[-3:]))
