@@ -39,7 +39,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="CSV of predictions; JSON beside")
     arguments = parser.parse_args()
 
-    from autogluon.tabular import TabularPredictor, __version__
+    # Of the other environment: polymix's does not have it.
+    from autogluon.tabular import TabularPredictor, __version__  # type: ignore[import-not-found]
 
     task = json.loads((arguments.folder / "task.json").read_text())
     train = pd.read_csv(arguments.folder / "train.csv")

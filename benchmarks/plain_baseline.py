@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def kind_of(cells: pd.Series) -> str:
     for kind, suffixes in SUFFIXES.items():
         if words.str.lower().str.endswith(suffixes).mean() > SHARE:
             return kind
-    wordy = words.str.split().str.len().mean() >= WORDS
+    wordy = words.str.count(r"\S+").mean() >= WORDS
     return "text" if wordy or words.nunique() > LEVELS else "category"
 
 
@@ -230,7 +231,7 @@ class PlainBaseline:
         self._regression = self.metric == "r2"
         y = y.astype(float) if self._regression else y.astype(str)
         inputs = train.drop(columns=self.target)
-        self._features = Features(self.folder, {c: kind_of(inputs[c]) for c in inputs})
+        self._features = Features(self.folder, {str(c): kind_of(inputs[c]) for c in inputs})
         deadline = began + SEARCH_SHARE * self.seconds
         self._features.deadline = deadline
         table, frozen = self._features.plain(inputs), False
@@ -280,35 +281,34 @@ class PlainBaseline:
                 yield (
                     f"linear ({strength:g}) on {told}",
                     frozen,
-                    lambda table, f=frozen, s=strength: make_pipeline(
-                        self._linear_table(table, f), self._linear(s)
-                    ),
+                    partial(self._linear, frozen=frozen, strength=strength),
                 )
             for rate in RATES:
                 yield (
                     f"gradient boosting ({rate:g}) on {told}",
                     frozen,
-                    lambda table, f=frozen, r=rate: make_pipeline(
-                        self._tree_table(table, f), self._trees(r)
-                    ),
+                    partial(self._trees, frozen=frozen, rate=rate),
                 )
 
-    def _linear(self, strength: float) -> Any:
+    def _linear(self, table: pd.DataFrame, frozen: bool, strength: float) -> Any:
+        columns = self._linear_table(table, frozen)
         if self._regression:
-            return Ridge(alpha=10 / strength)
-        return LogisticRegression(C=strength, max_iter=500)
+            return make_pipeline(columns, Ridge(alpha=10 / strength))
+        return make_pipeline(columns, LogisticRegression(C=strength, max_iter=500))
 
-    def _trees(self, rate: float) -> Any:
+    def _trees(self, table: pd.DataFrame, frozen: bool, rate: float) -> Any:
         make = HistGradientBoostingRegressor if self._regression else HistGradientBoostingClassifier
-        return make(
+        trees = make(
             learning_rate=rate, max_iter=ROUNDS, early_stopping=True, random_state=self.seed
         )
+        return make_pipeline(self._tree_table(table, frozen), trees)
 
     def _parts(self, table: pd.DataFrame, frozen: bool) -> tuple[list[str], list[list[str]]]:
         """Columns of numbers, and groups of columns that a frozen network gave."""
-        statistics = [c for c in table if str(c).startswith("statistics/")]
+        names = [str(c) for c in table]
+        statistics = [c for c in names if c.startswith("statistics/")]
         groups = [
-            [c for c in table if str(c).startswith(f"frozen/{name}/")]
+            [c for c in names if c.startswith(f"frozen/{name}/")]
             for name in self._features.of("text", "image")
         ]
         return self._features.of("number") + statistics, [g for g in groups if g and frozen]

@@ -112,7 +112,7 @@ class Table:
     def said(self, labels: Sequence[object]) -> np.ndarray:
         """Classes said, as `(N, K)` of zeros and ones: not always the likeliest ones."""
         told = np.array([str(label) for label in labels])
-        return (told[:, None] == np.array(self.classes())).astype(float)
+        return np.asarray(told[:, None] == np.array(self.classes()), float)
 
 
 @dataclass(frozen=True)
@@ -219,5 +219,5 @@ def autogluon(table: Table, system: str, seconds: float, seed: int, peer: Path) 
         said = table.said(found["said"].tolist())
     else:
         shares = found.filter(regex="^p:")
-        said = table.in_order([c.removeprefix("p:") for c in shares], shares.to_numpy())
+        said = table.in_order([str(c).removeprefix("p:") for c in shares], shares.to_numpy())
     return [Answer(system, said, about["score_val"], about["what"], about["seconds"])]

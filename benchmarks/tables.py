@@ -196,7 +196,8 @@ def chosen_tables(folder: Path, only: list[str] | None) -> list[Table]:
     named = only or sorted(p.parent.name for p in folder.glob("*/task.json"))
     if not named:
         raise UsageError(f"--tables {folder} has no table: a folder with a task.json")
-    found, problems = [], []
+    found: list[Table] = []
+    problems: list[str] = []
     for name in named:
         try:
             found.append(Table.open(folder / name))
