@@ -135,7 +135,11 @@ class Answer:
 
 
 def polymix(table: Table, strategy: str, seconds: float, seed: int) -> list[Answer]:
-    """`Predictor(label).fit(train.csv)`: what ships, and of `auto` its best member alone."""
+    """`Predictor(label).fit(train.csv)`: what ships, and of `auto` its best member alone.
+
+    Raises:
+        RuntimeError: the time limit left no model.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         run, test = Path(scratch) / "run", table.folder / "test.csv"
         # None is `auto`, as whoever names no strategy gets it.
@@ -147,6 +151,8 @@ def polymix(table: Table, strategy: str, seconds: float, seed: int) -> list[Answ
         predictor.fit(table.folder / "train.csv", time_limit=seconds, seed=seed, **named)  # type: ignore[arg-type]
         taken = time.perf_counter() - began
         board = predictor.leaderboard_json()
+        if board.get("chosen") is None:
+            raise RuntimeError(f"no model within {seconds:g} seconds")
         chosen = next(r for r in board["rows"] if r.get("rank") == board["chosen"]["rank"])
         if table.metric == "accuracy":
             said = table.said(predictor.predict(test).tolist())
