@@ -4,9 +4,9 @@
     python benchmarks/choice_rule.py --only mosi --mosi RAW_FOLDER --seeds 4
     python benchmarks/choice_rule.py --simulate 400
 
-The training rows of the tables of `tables.py` are split into training, validation and held-out rows
-by other seeds; their own validation and test rows have no part in it. Each split is searched once
-by the command's own defaults; then each rule takes one of the same finalists:
+The training rows of the tables of `known_tables.py` are split into training, validation and
+held-out rows by other seeds; their own validation and test rows have no part in it. Each split is
+searched once by the command's own defaults; then each rule takes one of the same finalists:
 
     tie         of those whose difference to the best has zero in its 95% interval, the fewest FLOPs
     one error   of those within a standard error of the best, the fewest FLOPs
@@ -34,13 +34,13 @@ import pandas as pd
 from scipy import stats
 
 from common import report
+from known_tables import NAMES, SKLEARN, write_mosi, write_sklearn
 from polymix import Predictor
 from polymix.records import Interval, Trial
 from polymix.scoring.intervals import Referee, spread
 from polymix.scoring.metrics import METRICS
 from polymix.store.ledger import Ledger
 from polymix.tables.split import random_codes
-from tables import NAMES, SKLEARN, write_mosi, write_sklearn
 
 Near = Callable[[Interval], bool]
 FINALISTS, SEEDS = 5, 3

@@ -1,269 +1,258 @@
-"""A table and one command, against what a person would write with scikit-learn on the same rows.
+"""polymix on a folder of tables, against what else a person could run for as long.
 
-    python benchmarks/tables.py --only breast_cancer wine diabetes digits --time-limit 60s
-    python benchmarks/tables.py --only mosi --mosi RAW_FOLDER --time-limit 90s
-    python benchmarks/tables.py --only avmnist --avmnist RAW_FOLDER --time-limit 10m
+    python benchmarks/tables.py --tables TABLES --out results.json --time-limit 2m 10m \
+        --peer-python AG/bin/python
+    python benchmarks/tables.py --tables TABLES --out results.json --time-limit 2m 10m --no-papers \
+        --only imdb_genre --systems plain polymix
 
-Each table is written as a CSV, with files beside it where it has images and sounds, and a column
-that names the split; `polymix search TABLE --target y --split-column split` gets no other help.
-Against it: gradient boosting (scikit-learn's, on TF-IDF of texts, pixels of images and a log
-spectrogram of sounds, and all other columns), stopped and its settings chosen by the validation
-rows. Test scores are compared row by row; the interval is that of the rows. What is in `--work` is
-not done again: a search that was stopped goes on, a table that was compared is printed.
+Each table is a folder with `train.csv` and `test.csv`, whose cells name files relative to it, and
+`task.json`, which names the `target` and scikit-learn's `metric` (r2, roc_auc, accuracy). Systems:
+
+    polymix            `Predictor(label, eval_metric).fit(train.csv, time_limit=…)`: what it ships
+    member             of that model the member with the best validation score, where it is an
+                       ensemble; otherwise what ships (it comes with polymix)
+    papers             the best of mixmas, m2-mixer, mfas, bm-nas and mro by validation score, each
+                       with the whole time limit; a seed chooses anew (`--no-papers` leaves it out)
+    plain              scikit-learn on TF-IDF and frozen features; see `plain_baseline.py`
+    autogluon-medium   AutoGluon-Tabular's presets medium_quality and best_quality, by the
+    autogluon-best     interpreter that `--peer-python` names; see `autogluon_peer.py`
+
+All get the same rows, metric, time limit and machine, one after another. `--seeds` are of the
+search: the split into training and test rows is the table's own. Test rows are predicted when a
+model is there, and their targets are read for nothing but the scores told here. **No score of this
+benchmark chooses a default of polymix**: defaults are chosen on training rows.
+
+What is told is the mean test score over seeds; polymix's difference to it, paired by test row, with
+its 95% interval by a bootstrap of the rows and the spread over seeds (of one seed, that is taken to
+be as large as the rows' noise); the rank; and the normalised score: on each table the worst of the
+systems compared has 0 and the best 1, so that it depends on whom one compares. A system that failed
+on a table is last there, with 0. Means are over the tables for which every system has a result.
+
+Results are added to `--out` one by one, by table, system, seed and limit: what is there is not done
+again, what failed is tried again. Another version of anything needs another file.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
+import os
+import platform
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import soundfile
-from PIL import Image
-from scipy.signal import spectrogram
-from sklearn import datasets as sets
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-from sklearn.feature_extraction.text import TfidfVectorizer
 
-from common import report
-from polymix import Predictor
-from polymix.cli import run
-from polymix.datasets.avmnist.builder import VARIANCE, AvMnist, waves
-from polymix.datasets.avmnist.pca import LeadingComponents
-from polymix.datasets.avmnist.plan import make_plan
-from polymix.datasets.avmnist.raw import locate
-from polymix.datasets.avmnist.sources import read_sources
-from polymix.datasets.builder import silent
-from polymix.datasets.digits.spectrogram import RATE
-from polymix.datasets.mosi.files import TRANSCRIPTS, read_utterances
-from polymix.scoring.intervals import Referee
-from polymix.scoring.metrics import METRICS, Metric
+from polymix import PolymixError
+from polymix.errors import UsageError
+from polymix.scoring.intervals import Predictions, Referee
+from polymix.scoring.metrics import METRICS
 from polymix.store.files import write_atomic
-from polymix.tables.split import group_codes, random_codes
+from polymix.units import parse_duration, show_duration
+from polymix.version import __version__
+from standings import means, normalised, ranks
+from table_systems import PAPERS, PRESETS, Answer, Table, autogluon, plain, polymix
 
-SKLEARN = {
-    "breast_cancer": sets.load_breast_cancer,
-    "wine": sets.load_wine,
-    "digits": sets.load_digits,
-    "diabetes": sets.load_diabetes,
-}
-NAMES = np.array(["train", "val", "test"])
-GRID = [(0.1, 100), (0.05, 300), (0.1, 30)]
-"""Learning rate and iterations that a person would try, at most."""
-
-PATIENCE = 20
-"""Iterations without a lower loss on the validation rows after which it stops: more of them fit the
-training rows alone, and with 1,296 columns and ten classes each takes a second."""
+SYSTEMS = ("polymix", "papers", "plain", *PRESETS)
 
 
-@dataclass(frozen=True)
-class Said:
-    """What a model says of the test rows."""
+@dataclass
+class Results:
+    """All that was answered so far, in one file.
 
-    key: str
-    predictions: np.ndarray
+    Attributes:
+        path: the file; it is read once, and written at each result.
+    """
 
+    path: Path
 
-def write_sklearn(name: str) -> pd.DataFrame:
-    """One of scikit-learn's own tables; classes by name."""
-    found = SKLEARN[name](as_frame=True)
-    y = found.target
-    codes = random_codes(y.to_numpy(), 0)
-    if hasattr(found, "target_names"):
-        y = y.map(lambda code: f"class {found.target_names[code]}")
-    frame: pd.DataFrame = found.data.assign(y=y, split=NAMES[codes])
-    return frame
+    def __post_init__(self) -> None:
+        there = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self.entries: list[dict[str, Any]] = there.get("results", [])
 
+    def find(self, table: str, system: str, seed: int, limit: float) -> dict[str, Any] | None:
+        """A result, or none yet."""
+        asked = {"table": table, "system": system, "seed": seed, "limit": limit}
+        return next((e for e in self.entries if asked.items() <= e.items()), None)
 
-def write_mosi(raw: Path) -> pd.DataFrame:
-    """CMU-MOSI: transcripts and the published features; validation videos are drawn."""
-    found = read_utterances(raw)
-    said = pd.read_csv(raw / TRANSCRIPTS, header=None, names=["id", "text", "count", "label"])
-    where = pd.concat([pd.read_csv(raw / f"index_{p}.csv", header=None)[0]
-                       for p in ("train", "test")])  # fmt: skip
-    columns = {"transcript": said["text"].iloc[where].to_numpy()}
-    for modality, values in found.features.items():
-        columns |= {f"{modality}_{i}": values[:, i] for i in range(values.shape[1])}
-    codes = np.full(len(found.label), 2)
-    train = np.flatnonzero(~found.test)
-    names = [str(video) for video in found.video[train]]
-    # Test videos are given; of the others, those that would be test are trained on.
-    drawn = group_codes(found.label[train], names, 0)
-    codes[train] = np.where(drawn == 1, 1, 0)
-    label = np.where(found.label == 1, "positive", "negative")
-    return pd.DataFrame({**columns, "y": label, "split": NAMES[codes]})
+    def add(self, entry: dict[str, Any]) -> None:
+        """Keep a result, in place of a failed one."""
+        key = {name: entry[name] for name in ("table", "system", "seed", "limit")}
+        self.entries = [e for e in self.entries if not key.items() <= e.items()]
+        self.entries.append(entry)
+        whole = {
+            "polymix": __version__,
+            "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+            "threads": os.environ.get("OMP_NUM_THREADS"),
+            "results": self.entries,
+        }
+        write_atomic(self.path, json.dumps(whole).encode())
 
 
-def write_avmnist(raw: Path, folder: Path, rows: int = 2000) -> pd.DataFrame:
-    """AV-MNIST as files: its poor images as PNG, its sounds in noise as WAV."""
-    part = int(0.15 * rows)
-    sources = read_sources(locate(raw), silent)
-    plan = make_plan(sources, (rows - 2 * part, part, part), 0)
-    images = plan.images(sources)
-    images = LeadingComponents.fit(images[: rows - 2 * part], VARIANCE).reconstruct(images)
-    sounds = waves(plan, sources, range(len(plan)), AvMnist.snr_db)
-    names: dict[str, list[str]] = {"image": [], "sound": []}
-    for row, (image, sound) in enumerate(zip(images, sounds, strict=True)):
-        names["image"].append(f"{row}.png")
-        names["sound"].append(f"{row}.wav")
-        Image.fromarray(image).save(folder / names["image"][-1])
-        soundfile.write(folder / names["sound"][-1], sound, RATE, subtype="FLOAT")
-    digits = [f"digit {label}" for label in plan.label]
-    return pd.DataFrame({**names, "y": digits, "split": NAMES[plan.codes]})
+def answer(table: Table, system: str, seed: int, limit: float, peer: Path | None) -> list[Answer]:
+    """One system's answers for one table."""
+    if system == "plain":
+        return plain(table, limit, seed)
+    if system in PRESETS:
+        assert peer is not None
+        return autogluon(table, system, limit, seed, peer)
+    return polymix(table, system, limit, seed)
 
 
-def features(frame: pd.DataFrame, folder: Path, train: np.ndarray) -> np.ndarray:
-    """What a person would make of the columns: `(N, D)`; nothing is fitted on other rows."""
-    parts = []
-    for column in frame.columns.drop(["y", "split"]):
-        cells = frame[column]
-        if pd.api.types.is_numeric_dtype(cells):
-            parts.append(cells.to_numpy(float)[:, None])
-        elif column == "image":
-            parts.append(np.stack([np.asarray(Image.open(folder / c)).ravel() for c in cells]))
-        elif column == "sound":
-            parts.append(np.stack([heard(*soundfile.read(folder / c)) for c in cells]))
-        else:
-            tfidf = TfidfVectorizer(ngram_range=(1, 2), min_df=3, max_features=1000)
-            tfidf.fit(cells[train])
-            parts.append(tfidf.transform(cells).toarray())
-    return np.concatenate(parts, axis=1)
+def run(table: Table, system: str, seed: int, limit: float, results: Results, peer: Any) -> None:
+    """Do what is not done yet, and keep it, whether it answered or failed."""
+    known = results.find(table.name, system, seed, limit)
+    if known is not None and known.get("error") is None:
+        return
+    key = {"table": table.name, "seed": seed, "limit": limit}
+    try:
+        answers = answer(table, system, seed, limit, peer)
+    except Exception as error:
+        # Whatever a system raises is its result: the others' are still wanted.
+        told = f"{type(error).__name__}: {error}"
+        print(f"{table.name} {system} seed {seed} failed: {told}", file=sys.stderr, flush=True)
+        for name in ("polymix", "member") if system == "polymix" else (system,):
+            results.add({**key, "system": name, "error": told})
+        return
+    # What counts as done is written last.
+    for one in reversed(answers):
+        entry = {
+            **key,
+            "system": one.system,
+            "score": table.score(one.predictions),
+            "score_val": one.score_val,
+            "what": one.what,
+            "seconds": round(one.seconds, 1),
+            "predictions": one.predictions.tolist(),
+        }
+        results.add(entry)
+        print(
+            f"{table.name} {one.system} seed {seed}: {table.metric} {entry['score']:.4f} in "
+            f"{one.seconds:.0f}s, {one.what[:100]}",
+            flush=True,
+        )
 
 
-def heard(wave: np.ndarray, rate: int) -> np.ndarray:
-    """A log spectrogram of 32 bands and 16 steps."""
-    power = spectrogram(wave, rate, nperseg=256, noverlap=128)[2][1:129]
-    pooled = [block.mean(1) for block in np.array_split(power, 16, axis=1)]
-    bands = np.stack(pooled, 1).reshape(32, 4, 16).mean(1)
-    return np.asarray(np.log10(bands + 1e-9)).ravel()
+def collect(
+    table: Table, system: str, seeds: int, limit: float, results: Results
+) -> list[dict[str, Any]] | None:
+    """One system's results over seeds, those that failed left out; none before all are there."""
+    found = []
+    for seed in range(seeds):
+        names = PAPERS if system == "papers" else (system,)
+        entries = [results.find(table.name, name, seed, limit) for name in names]
+        known = [e for e in entries if e is not None]
+        if len(known) < len(names):
+            return None
+        usable = [e for e in known if e.get("error") is None]
+        if usable:
+            # Of the papers' strategies the validation score chooses, never the test rows.
+            found.append(max(usable, key=lambda e: (e["score_val"] is not None, e["score_val"])))
+    return found
 
 
-def by_hand(frame: pd.DataFrame, folder: Path, metric: Metric) -> dict[str, Any]:
-    """Gradient boosting, its settings chosen on the validation rows; test predictions."""
-    began = time.perf_counter()
-    sides = {name: np.flatnonzero(frame["split"] == name) for name in NAMES}
-    regression = pd.api.types.is_numeric_dtype(frame["y"])
-    y = frame["y"].to_numpy(float) if regression else np.unique(frame["y"], return_inverse=True)[1]
-    x = features(frame, folder, sides["train"])
-    make = HistGradientBoostingRegressor if regression else HistGradientBoostingClassifier
-    best: tuple[float, Any, Any] | None = None
-    for rate, rounds in GRID:
-        model = make(
-            learning_rate=rate, max_iter=rounds, random_state=0,
-            early_stopping=True, n_iter_no_change=PATIENCE,
-        )  # fmt: skip
-        val = x[sides["val"]], y[sides["val"]]
-        model.fit(x[sides["train"]], y[sides["train"]], X_val=val[0], y_val=val[1])
-        score = metric(y[sides["val"]], said_by(model, x[sides["val"]]))
-        if best is None or score > best[0]:
-            best = score, model, {"learning_rate": rate, "max_iter": rounds}
-    assert best is not None
-    return {
-        "settings": best[2],
-        "columns": x.shape[1],
-        "score_val": best[0],
-        "predictions": said_by(best[1], x[sides["test"]]).tolist(),
-        "seconds": time.perf_counter() - began,
+def tell(
+    table: Table, systems: list[str], seeds: int, limit: float, results: Results
+) -> dict[str, float | None] | None:
+    """Print one table's standings; its scores by system, or none where something is missing."""
+    found = {s: collect(table, s, seeds, limit, results) for s in systems}
+    there = {s: entries for s, entries in found.items() if entries is not None}
+    scores: dict[str, float | None] = {
+        s: float(np.mean([e["score"] for e in entries])) if entries else None
+        for s, entries in there.items()
     }
-
-
-def said_by(model: Any, x: np.ndarray) -> np.ndarray:
-    """Probabilities `(N, K)`, or values `(N, 1)`."""
-    found = model.predict_proba(x) if hasattr(model, "predict_proba") else model.predict(x)[:, None]
-    return np.asarray(found, float)
-
-
-def compare(name: str, frame: pd.DataFrame, folder: Path, limit: str) -> dict[str, Any]:
-    """One table: search it by the command, and compare on its test rows."""
-    table, runs = folder / f"{name}.csv", folder / "run"
-    if not table.exists():
-        frame.to_csv(table, index=False)
-    command = ["search", str(table), "--target", "y", "--split-column", "split",
-               "--time-limit", limit, "--run-dir", str(runs)]  # fmt: skip
-    began = time.perf_counter()
-    if run(["resume", str(runs)] if runs.exists() else command) != 0:
-        raise SystemExit(f"{name}: the search failed")
-    seconds = time.perf_counter() - began
-    predictor = Predictor.load(runs)
-    board = predictor.leaderboard_json()
-    regression = pd.api.types.is_numeric_dtype(frame["y"])
-    metric = METRICS["r2" if regression else "accuracy"]
-    test = np.flatnonzero(frame["split"] == "test")
-    ours = Said("ours", predictor.predict_proba(table)[test])
-    boosted = by_hand(frame, folder, metric)
-    theirs = Said("theirs", np.array(boosted.pop("predictions")))
-    y = frame["y"].to_numpy(float) if regression else np.unique(frame["y"], return_inverse=True)[1]
-    referee = Referee(metric, y[test])
-    paired = referee.combined([(1.0, ours), (-1.0, theirs)])
-    report = json.loads((runs / "data_report.json").read_text())
-    schema = json.loads((runs / "schema.json").read_text())
-    chosen = next(r for r in board["rows"] if r.get("rank") == board["chosen"]["rank"])
-    finalists = predictor.evaluate()["finalists"]
-    return {
-        "rows": report["split"],
-        "modalities": {m["name"]: f"{m['kind']} {m['shape']}" for m in schema["modalities"]},
-        "time_limit": limit,
-        "search_seconds": seconds,
-        "metric": metric.name,
-        "chosen": {"what": chosen["label"], "architecture": chosen["architecture"]},
-        "finalists": {f["label"]: f["test"] for f in finalists},
-        "why": list(board["notes"]),
-        "polymix": referee.value(ours),
-        "boosting": referee.value(theirs),
-        "boosting_by_hand": boosted,
-        "polymix_minus_boosting": {"value": paired.value, "ci": [paired.low, paired.high]},
-        "verdict": "better" if paired.low > 0 else "worse" if paired.high < 0 else "no worse",
+    referee = Referee(METRICS[table.metric], table.test_targets())
+    said = {
+        s: [Predictions(f"{s}, {e['seed']}", np.array(e["predictions"])) for e in entries]
+        for s, entries in there.items()
     }
+    print(f"\n{table.name}: {table.metric} on {len(referee.targets)} test rows, "
+          f"{show_duration(limit)}, {seeds} seed{'s' * (seeds > 1)}")  # fmt: skip
+    places, shares = ranks(scores), normalised(scores)
+    print(f"  {'system':<17} {'score':>7}  {'polymix minus it, 95%':<27} normalised  rank")
+    for s in sorted(there, key=lambda name: places[name]):
+        value = scores[s]
+        told, gap = "failed" if value is None else f"{value:.4f}", ""
+        if s != "polymix" and value is not None and said.get("polymix"):
+            apart = referee.difference(said["polymix"], said[s])
+            gap = f"{apart.value:+.4f} [{apart.low:+.4f}, {apart.high:+.4f}]"
+        lost = seeds - len(there[s])
+        note = f"  {lost} of {seeds} seeds failed" if lost and value is not None else ""
+        print(f"  {s:<17} {told:>7}  {gap:<27} {shares[s]:>10.3f}  {places[s]:>4.1f}{note}")
+    waiting = [s for s in systems if s not in there]
+    if waiting:
+        print(f"  not there yet: {', '.join(waiting)}")
+    return None if waiting else scores
+
+
+def chosen_tables(folder: Path, only: list[str] | None) -> list[Table]:
+    """The tables of a folder, by name.
+
+    Raises:
+        UsageError: there is none, or one cannot be used; all problems at once.
+    """
+    named = only or sorted(p.parent.name for p in folder.glob("*/task.json"))
+    if not named:
+        raise UsageError(f"--tables {folder} has no table: a folder with a task.json")
+    found: list[Table] = []
+    problems: list[str] = []
+    for name in named:
+        try:
+            found.append(Table.open(folder / name))
+        except UsageError as error:
+            problems += error.problems
+    if problems:
+        raise UsageError(problems)
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    every = [*SKLEARN, "mosi", "avmnist"]
-    parser.add_argument("--only", nargs="+", choices=every, default=list(SKLEARN))
-    parser.add_argument("--mosi", type=Path, help="folder of CMU-MOSI's raw files")
-    parser.add_argument("--avmnist", type=Path, help="folder of AV-MNIST's raw files")
-    parser.add_argument("--rows", type=int, default=2000, help="of AV-MNIST's table")
-    parser.add_argument("--time-limit", default="60s")
-    parser.add_argument("--work", type=Path, default=Path("runs/tables"))
-    parser.add_argument("--out", type=Path, help="write the result as JSON")
+    parser.add_argument("--tables", type=Path, required=True, help="folder with a folder a table")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="tables; all where not given")
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, help="all where not given")
+    parser.add_argument("--no-papers", action="store_true", help="leave the papers' strategies out")
+    parser.add_argument("--peer-python", type=Path, help="interpreter that has AutoGluon")
+    parser.add_argument("--time-limit", nargs="+", default=["2m", "10m"], help="of each fit")
+    parser.add_argument("--seeds", type=int, default=3, help="of the search")
+    parser.add_argument("--out", type=Path, default=Path("results.json"), help="kept and added to")
     arguments = parser.parse_args()
-    raw = {"mosi": arguments.mosi, "avmnist": arguments.avmnist}
-    missing = [f"--{n} FOLDER" for n in arguments.only if n in raw and raw[n] is None]
-    if missing:
-        parser.error(f"name the raw files: {', '.join(missing)}")
-    found = {}
-    for name in arguments.only:
-        folder = arguments.work / name
-        folder.mkdir(parents=True, exist_ok=True)
-        kept, table = folder / "compared.json", folder / f"{name}.csv"
-        if not kept.exists():
-            if table.exists():
-                frame = pd.read_csv(table)
-            elif name == "mosi":
-                frame = write_mosi(arguments.mosi)
-            elif name == "avmnist":
-                frame = write_avmnist(arguments.avmnist, folder, arguments.rows)
-            else:
-                frame = write_sklearn(name)
-            result = compare(name, frame, folder, arguments.time_limit)
-            write_atomic(kept, json.dumps(result, indent=2).encode())
-        found[name] = json.loads(kept.read_text())
-    for name, one in found.items():
-        low, high = one["polymix_minus_boosting"]["ci"]
-        print(
-            f"{name:<14} {one['metric']:<9} polymix {one['polymix']:.4f} ({one['chosen']['what']}) "
-            f"boosting {one['boosting']:.4f} difference "
-            f"{one['polymix_minus_boosting']['value']:+.4f} [{low:+.4f}, {high:+.4f}] "
-            f"{one['verdict']}"
-        )
-    report(found, arguments.out)
+    systems = list(arguments.systems or SYSTEMS)
+    if arguments.peer_python is None:
+        if set(systems) & set(PRESETS) and arguments.systems:
+            parser.error("AutoGluon needs --peer-python PATH: see benchmarks/autogluon_peer.py")
+        systems = [s for s in systems if s not in PRESETS]
+    if arguments.no_papers:
+        systems = [s for s in systems if s != "papers"]
+    if arguments.seeds < 1:
+        parser.error(f"--seeds must be at least 1, but got {arguments.seeds}")
+    try:
+        limits = [parse_duration(text) for text in arguments.time_limit]
+        tables = chosen_tables(arguments.tables, arguments.only)
+    except PolymixError as error:
+        parser.error(str(error))
+    results = Results(arguments.out)
+    peer = arguments.peer_python
+    # Not resolved: an environment's interpreter is a link to one that lacks its libraries.
+    peer = peer.absolute() if peer else None
+    doers = [name for s in systems for name in (PAPERS if s == "papers" else (s,))]
+    for seed in range(arguments.seeds):
+        for limit in limits:
+            for table in tables:
+                for doer in doers:
+                    run(table, doer, seed, limit, results, peer)
+    shown = [name for s in systems for name in (("polymix", "member") if s == "polymix" else (s,))]
+    for limit in limits:
+        told = {t.name: tell(t, shown, arguments.seeds, limit, results) for t in tables}
+        whole = {name: scores for name, scores in told.items() if scores is not None}
+        print(f"\nmeans over {len(whole)} of {len(tables)} tables, {show_duration(limit)}")
+        print("rank, and normalised score: on each table the worst compared has 0, the best 1")
+        for s, (rank, share) in sorted(means(whole).items(), key=lambda one: one[1][0]):
+            print(f"  {s:<17} {rank:.2f}  {share:.3f}")
 
 
 if __name__ == "__main__":
