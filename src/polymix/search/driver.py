@@ -146,6 +146,11 @@ class Driver:
             predict=self.state.predict,
         )
 
+    @property
+    def _random_share(self) -> float:
+        """Of the search, random search's."""
+        return RANDOM_SHARE[self.compare] if self.strategy.has_random else 0.0
+
     def _most_rows(self) -> int:
         split = self.evaluator.dataset.split
         return len(split.development) + (len(split.test) if self.refit else 0)
@@ -153,7 +158,7 @@ class Driver:
     @property
     def _own_share(self) -> float:
         """Of the limit, what the strategy's own search may take."""
-        return self.strategy.search_share * (1.0 - RANDOM_SHARE[self.compare])
+        return self.strategy.search_share * (1.0 - self._random_share)
 
     def _own_trials(self) -> int | None:
         """The strategy's share of `--trials`.
@@ -164,7 +169,9 @@ class Driver:
         if self.budget.trials is None:
             return None
         search = self._search_trials()
-        own = round(search * (1.0 - RANDOM_SHARE[self.compare]))
+        own = round(search * (1.0 - self._random_share))
+        if not self.strategy.has_random:
+            return search
         return min(max(1, own), max(1, search - 1), search)
 
     def _search_trials(self) -> int:

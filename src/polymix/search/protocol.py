@@ -81,6 +81,11 @@ class Strategy(BaseModel):
         return 0.5
 
     @property
+    def has_random(self) -> bool:
+        """Whether random search has a space to draw from, and so a share of the search."""
+        return True
+
+    @property
     def refits(self) -> bool:
         """Whether what is chosen is trained again, on training and validation rows."""
         return False

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from scipy import sparse
-from scipy.linalg import cho_factor, cho_solve, lapack
 from torch import Tensor
 
 from polymix import seeds
@@ -27,7 +26,7 @@ from polymix.nn.encoder import Options
 
 GAMMAS = (0.3, 1.0)
 ALPHAS = (0.02, 0.1, 0.3, 1.0)
-CHOSEN_ON = 1500
+CHOSEN_ON = 1000
 """Rows that width and penalty are chosen on, at most."""
 
 CUBE, SQUARE = 8e-11, 2.5e-8
@@ -99,20 +98,22 @@ class Kernel(Learner):
         self.vectors.fit(sample)
         x = self.vectors.matrix(sample)
         x = (sparse.csr_matrix(x) if sparse.issparse(x) else x).astype(np.float32)
-        apart, mean_length = distances(x)
+        apart, mean_length = distances(x, sum(self.vectors.slot_counts))
         some = np.sort(rng.permutation(most)[:CHOSEN_ON])
         inner, wanted = apart[np.ix_(some, some)], targets[some]
-        best = (np.inf, GAMMAS[0], ALPHAS[-1])
+        best, left_out = (np.inf, GAMMAS[0], ALPHAS[-1]), wanted
         for gamma in GAMMAS:
             kernel = np.exp(-gamma / mean_length * inner)
             for alpha in ALPHAS:
                 _, _, crossed = solve(kernel, wanted, alpha)
-                best = min(best, (float(((crossed - wanted) ** 2).mean()), gamma, alpha))
+                loss = float(((crossed - wanted) ** 2).mean())
+                if loss < best[0]:
+                    best, left_out = (loss, gamma, alpha), crossed
         _, gamma, alpha = best
         np.exp(-gamma / mean_length * apart, out=apart)
-        dual, centre, crossed = solve(apart, targets, alpha)
+        dual, centre = dual_of(apart, targets, alpha)
         if not self.regression:
-            scale, shifts = fit_scale(crossed, y, self.task, self.class_weights)
+            scale, shifts = fit_scale(left_out, y[some], self.task, self.class_weights)
             dual, centre = dual * scale, centre * scale + shifts
         self.support.zero_()
         self.dual.zero_()
@@ -137,16 +138,46 @@ class Kernel(Learner):
         return 0.05 + CUBE * (most**3 + solves * inner**3) + SQUARE * most**2 + most * texts * 2e-6
 
 
-def distances(x: np.ndarray | sparse.csr_matrix) -> tuple[np.ndarray, float]:
-    """Squared distances of rows, `(N, N)` double, and their mean squared length."""
-    x = x.astype(np.float64)
-    products = (x @ x.T).toarray() if sparse.issparse(x) else x @ x.T
+def distances(x: np.ndarray | sparse.csr_matrix, words: int = 0) -> tuple[np.ndarray, float]:
+    """Squared distances of rows, `(N, N)` double, and their mean squared length.
+
+    Args:
+        x: rows `(N, V + D)`.
+        words: V; those columns are nearly empty, the others full, and each product is made as
+            suits it.
+    """
+    if sparse.issparse(x):
+        mixed: Any = x
+        dense = torch.from_numpy(mixed[:, words:].toarray().astype(np.float64))
+        few = mixed[:, :words].astype(np.float64)
+        products = (few @ few.T).toarray() + (dense @ dense.T).numpy()
+    else:
+        dense = torch.from_numpy(x.astype(np.float64))
+        products = (dense @ dense.T).numpy()
     lengths = products.diagonal().copy()
     products *= -2
     products += lengths[:, None]
     products += lengths
     np.maximum(products, 0, out=products)
     return products, float(lengths.mean()) or 1.0
+
+
+def _factored(
+    kernel: np.ndarray, targets: np.ndarray, alpha: float
+) -> tuple[np.ndarray, torch.Tensor]:
+    """(K + αI)⁻¹ of the targets and of ones, side by side `(N, S + 1)`, and the Cholesky factor."""
+    moved = torch.from_numpy(kernel).clone()
+    moved.diagonal().add_(alpha)
+    factor = torch.linalg.cholesky(moved)
+    sides = np.concatenate([targets, np.ones((len(targets), 1))], 1)
+    return torch.cholesky_solve(torch.from_numpy(sides), factor).numpy(), factor
+
+
+def dual_of(kernel: np.ndarray, targets: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+    """Dual coefficients `(N, S)` and centres `(S,)`; see `solve`, which costs an inverse more."""
+    centre = targets.mean(0)
+    solved, _ = _factored(kernel, targets, alpha)
+    return solved[:, :-1] - solved[:, -1:] * centre, centre
 
 
 def solve(
@@ -158,13 +189,9 @@ def solve(
     The centre without a row is its mean over the others, so that a row says nothing of itself.
     """
     centre = targets.mean(0)
-    moved = kernel.copy()
-    moved.flat[:: len(moved) + 1] += alpha
-    factor, lower = cho_factor(moved, lower=True, overwrite_a=True, check_finite=False)
-    sides = np.concatenate([targets, np.ones((len(targets), 1))], 1)
-    solved = cho_solve((factor, lower), sides, check_finite=False)
-    inverse, _ = lapack.dpotri(factor, lower=lower, overwrite_c=1)
-    ones, diagonal = solved[:, -1:], inverse.diagonal()[:, None]
+    solved, factor = _factored(kernel, targets, alpha)
+    ones = solved[:, -1:]
+    diagonal = torch.cholesky_inverse(factor).diagonal().numpy()[:, None]
     dual = solved[:, :-1] - ones * centre
     # Centred on the others' mean, m_i = (N m - y_i) / (N - 1).
     count = len(targets)

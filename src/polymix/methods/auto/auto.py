@@ -61,7 +61,7 @@ MIN_EPOCHS = 3
 NETWORK_ROWS = 5000
 """Training rows from which networks are searched, whatever views there are."""
 
-SEARCH_SHARE = 0.6
+SEARCH_SHARE = 0.7
 """Of the budget, where a portfolio is searched: what it found is fitted twice more, and no more."""
 
 MAX_FINALISTS = 5
@@ -212,6 +212,11 @@ class Auto(Strategy):
     def search_share(self) -> float:
         """More than usual where what is found is only fitted once more."""
         return SEARCH_SHARE if self._waiting or self._scored else super().search_share
+
+    @property
+    def has_random(self) -> bool:
+        """Only networks have a space to draw from."""
+        return self._inner is not None
 
     def reasons(self) -> Sequence[str]:
         """What is searched, and why."""
