@@ -106,7 +106,7 @@ def test_settings_that_cannot_be_used(tmp_path: Path, capsys: Any) -> None:
     assert not (tmp_path / "run").exists()
     from polymix.datasets import open_dataset
 
-    with pytest.raises(UsageError, match="go with a dataset's name"):
+    with pytest.raises(UsageError, match=r"^data_options is for datasets given by name: omit it$"):
         Predictor(path=tmp_path / "run").fit(
             open_dataset("mimic", raw=raw), data_options={"task": "mortality"}
         )

@@ -46,7 +46,7 @@ def test_the_command_line_has_every_option_and_no_other():
         "--image-size", "--strict", "--strategy", "--metric", "--time-limit", "--trials", "--rows",
         "--seed", "--raw", "--run-dir", "--compare", "--reuse", "--device", "--jobs", "--ensemble",
         "--class-weights", "--raise-errors", "--option", "-o", "--data-option", "-d", "--dry-run",
-        "--json",
+        "--json", "--folds", "--test-share", "--single", "--no-refit", "--import",
     }  # fmt: skip
 
 

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from polymix.comparators.tabular.genotype import TabularGenotype
 from polymix.data.batch import RowSource
-from polymix.data.split import SealedRows
+from polymix.data.split import SealedRows, Split
 from polymix.errors import DataError
 from polymix.genotype import Block
 from polymix.nn.build import build_seeded
@@ -22,6 +23,7 @@ from polymix.nn.tokens import Pool
 from polymix.space.mix import MixGenotype
 from polymix.testing import ToyGenotype, toy_dataset
 from polymix.train.feature_bank import FeatureBank
+from polymix.train.view_bank import ViewBank
 from train.common import toy
 
 CPU = torch.device("cpu")
@@ -329,3 +331,23 @@ def test_an_extraction_that_was_really_killed_goes_on(tmp_path):
     again = begin(tmp_path / "whole", 0).communicate()[0].split()
     assert again == ["0", total]
     assert {path.suffix for path in (tmp_path / "bank").iterdir()} == {".npy"}
+
+
+@pytest.mark.parametrize("sealed", [0, 20])
+def test_sealed_rows_of_which_none_has_a_viewed_modality(sealed, tmp_path):
+    data = toy_dataset(80, ("series", "table"), absent=0.0)
+    rows, present = np.arange(80), data.present.copy()
+    present[60 : 60 + sealed, data.schema.index("table")] = False
+    split = Split(rows[:40], rows[40:60], SealedRows(rows[60 : 60 + sealed]))
+    data = replace(data, present=present, split=split)
+    genotype = TabularGenotype(views=(("table", Block.of("codes")),), learner=Block.of("linear"))
+    model = build_seeded(genotype, data.schema, 0)
+    views = ViewBank(tmp_path, data, CPU, FeatureBank(tmp_path, data, CPU))
+    views.prepare(model)
+    source = views.source(model, sealed=True)
+    batch = source.batch(rows[: 60 + sealed])
+    (found,) = batch.inputs["table"]
+    alone = views.source(model).batch(rows[:60]).inputs["table"][0].x
+    torch.testing.assert_close(found.x[:60], alone, rtol=0, atol=0)
+    assert found.x.shape == (60 + sealed, *alone.shape[1:])
+    assert not found.x[60:].any()

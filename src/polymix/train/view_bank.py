@@ -107,8 +107,11 @@ class ViewBank:
         known = self.bank.computed(name, part, self.folder / f"{name}-{key}.npy")
         if not sealed:
             return known
+        test = self.dataset.split.test.open()
+        if not self.dataset.present[test, self.dataset.schema.index(name)].any():
+            # Nothing to compute: models put their absent-tokens there.
+            return np.concatenate([known, np.zeros((len(test), *known.shape[1:]), known.dtype)])
         if self._sealed is None:
-            test = self.dataset.split.test.open()
             self._sealed = FeatureBank(self.folder, self.dataset, self.device, rows=test)
         rest = self._sealed.computed(name, part, self.folder / f"{name}-{key}-sealed.npy")
         return np.concatenate([known, rest])
