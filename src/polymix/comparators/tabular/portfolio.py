@@ -112,23 +112,23 @@ def portfolio(
     tables = any(m.kind in (Kind.TEXT, Kind.TABULAR) for m in schema.modalities)
     words = plain if any(block.name == "token-ids" for _, block in plain) else vectors
     linear = TabularGenotype(views=words, learner=Block.of("linear"), transform=first)
-    kernels = []
-    if rows <= KERNEL_ROWS:
-        learner = Block.of("kernel", rows=rows)
-        kernels = [TabularGenotype(views=vectors, learner=learner, transform=first)]
-    base = (linear, *kernels)
-    forest, boosted = forest_block(schema, rows), boosting_blocks(schema, rows)
-    # What takes no pass through a network comes first: there is soon something to use.
     quick = TabularGenotype(views=plain or vectors, learner=Block.of("linear"), transform=first)
-    found = [quick, linear, *kernels]
-    if plain and plain != vectors:
-        found += _without_networks(schema, rows, first)
-    found += [TabularGenotype(views=trees, learner=boosted[0], transform=first)]
-    found += [TabularGenotype(views=trees, learner=forest)]
+    small, large = (_kernels(views, rows, first) for views in (plain, vectors))
+    forest, boosted = forest_block(schema, rows), boosting_blocks(schema, rows)
+    base = (quick, *small)
+    # What takes no pass through a network comes first: there is soon something to use.
+    found = [quick, *small]
     if tables:
         # Stacked trees take the target as it is: their base has straightened it.
+        found += [TabularGenotype(views=tree_views(schema, False), learner=forest, base=base)]
+    found += [*large, linear]
+    if plain and plain != vectors:
+        found += _without_networks(schema, rows, first)
+    if tables:
         found += [TabularGenotype(views=trees, learner=forest, base=base)]
-    else:
+    found += [TabularGenotype(views=trees, learner=boosted[0], transform=first)]
+    found += [TabularGenotype(views=trees, learner=forest)]
+    if not tables:
         signals = forest_block(schema, rows, trees=300, share=0.0, dims=0)
         found += [TabularGenotype(views=trees, learner=signals)]
     dense = without_words(vectors)
@@ -145,25 +145,33 @@ def portfolio(
             one.model_copy(update={"transform": transform})
             for one in (
                 linear,
-                *kernels,
+                *large,
                 TabularGenotype(views=trees, learner=boosted[0], transform=first),
             )
         ]
     return list(dict.fromkeys(found))
 
 
+def _kernels(
+    views: Views, rows: int, transform: Literal["none", "log"]
+) -> tuple[TabularGenotype, ...]:
+    """Kernel ridge regression on these views, where rows are few enough."""
+    if not views or rows > KERNEL_ROWS:
+        return ()
+    learner = Block.of("kernel", rows=rows)
+    return (TabularGenotype(views=views, learner=learner, transform=transform),)
+
+
 def _without_networks(
     schema: Schema, rows: int, transform: Literal["none", "log"]
 ) -> list[TabularGenotype]:
-    """What takes no pass through a network: it says what the networks add, and may be enough."""
-    plain, trees = vector_views(schema, False), tree_views(schema, False)
-    found = [TabularGenotype(views=trees, learner=forest_block(schema, rows))]
+    """Trees that take no pass through a network: they say what the networks add."""
+    trees = tree_views(schema, False)
     boosted = boosting_blocks(schema, rows)[0]
-    found += [TabularGenotype(views=trees, learner=boosted, transform=transform)]
-    if rows <= KERNEL_ROWS:
-        learner = Block.of("kernel", rows=rows)
-        found += [TabularGenotype(views=plain, learner=learner, transform=transform)]
-    return found
+    return [
+        TabularGenotype(views=trees, learner=boosted, transform=transform),
+        TabularGenotype(views=trees, learner=forest_block(schema, rows)),
+    ]
 
 
 def boosting_blocks(schema: Schema, rows: int) -> list[Block]:
