@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
-from cli_support import TINY, synthetic
+from cli_support import LEARNS, synthetic
 from polymix import Predictor
+from polymix.cli.reports import show_explanation
 from polymix.data.schema import Task
 from polymix.data.split import SealedRows, Split
 from polymix.errors import DataError, UsageError
@@ -79,6 +82,7 @@ def test_an_explanation(task, tmp_path):
     assert (found["schema_version"], found["split"], found["n"]) == (1, "validation", 21)
     assert found["exact"]
     assert found["fusion"] is None
+    assert found["fusion_missing"] == "there is no single modality to compare with"
     assert {m["name"] for m in found["modalities"]} == {"photo", "columns"}
     total = sum(m["shapley"]["value"] for m in found["modalities"])
     gained = found["score"]["value"] - found["nothing"]["value"]
@@ -129,10 +133,11 @@ def test_rows_of_ones_own(tmp_path):
 @pytest.mark.parametrize("task", [Task.BINARY, Task.MULTILABEL])
 def test_what_fusion_gained_on_rows_that_are_not_the_runs(task, tmp_path):
     data = synthetic(task)
-    predictor = Predictor(path=tmp_path / "run").fit(data, options=TINY, strategy="mixmas")
+    predictor = Predictor(path=tmp_path / "run").fit(data, options=LEARNS, strategy="mixmas")
     own, other = predictor.explain(data), predictor.explain(replace(data, fingerprint="other"))
     assert (own["split"], own["n"], other["split"]) == ("validation", 30, "given")
     for found in (own, other):
+        assert found["fusion_missing"] is None
         gain = found["score"]["value"] - found["fusion"]["score"]["value"]
         assert found["fusion"]["gain"]["value"] == pytest.approx(gain, abs=1e-9)
         assert found["fusion"]["modality"] in ("picture", "table")
@@ -147,3 +152,27 @@ def test_what_fusion_gained_on_rows_that_are_not_the_runs(task, tmp_path):
     again = predictor.explain(same)
     assert again["n"] == own["n"]
     assert again["fusion"]["score"]["value"] == pytest.approx(own["fusion"]["score"]["value"])
+
+
+def test_a_model_of_one_modality_fuses_nothing(tmp_path):
+    data = dataset("photo", "columns", rows=60)
+    alone = MixGenotype(encoders=(("columns", Block.of("mlp")),))
+    run_folder(tmp_path / "run", alone, data)
+    found = Predictor.load(tmp_path / "run").explain(data)
+    assert (found["fusion"], found["fusion_missing"]) == (None, "the model reads columns alone")
+    console = Console(record=True, width=100, file=io.StringIO())
+    show_explanation(console, found)
+    assert "did fusion help: the model reads columns alone" in console.export_text()
+
+
+def test_weights_of_folds_are_not_kept(tmp_path):
+    data = synthetic(Task.BINARY)
+    folds = np.arange(len(data.split.development)) % 3
+    data = replace(data, split=replace(data.split, folds=folds))
+    predictor = Predictor(path=tmp_path / "run").fit(data, options=LEARNS, strategy="mixmas")
+    found = predictor.explain(data)
+    assert predictor.leaderboard_json()["fusion_gain"] is not None
+    assert found["fusion"] is None
+    assert found["fusion_missing"] == (
+        "the weights of table alone were not kept: see the leaderboard"
+    )

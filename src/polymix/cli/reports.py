@@ -89,7 +89,8 @@ def show_explanation(console: Console, result: dict[str, Any]) -> None:
     )  # fmt: skip
     fusion = result["fusion"]
     if fusion is None:
-        console.print("did fusion help: there is no single modality to compare with")
+        missing = f"did fusion help: {result['fusion_missing']}"
+        console.print(missing, soft_wrap=True, markup=False, highlight=False)
         return
     low, high = fusion["gain"]["ci"]
     verdict = "within the noise"

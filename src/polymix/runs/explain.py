@@ -103,11 +103,12 @@ def explain(
 
     Returns:
         `{schema_version, split, n, of, metric, score, nothing, exact, modalities: [{name, present,
-        shapley, ablation, alone}], fusion}`, each score `{value, ci}`, modalities by Shapley
-        value. `ablation` is the score minus that without the modality, `alone` the score with it
-        alone, `present` the share of the rows that have it. `fusion` is what the model gained
-        over the run's best single modality, trained as such, on the same rows: `{gain, score,
-        single, modality}`, or none where there is nothing to compare.
+        shapley, ablation, alone}], fusion, fusion_missing}`, each score `{value, ci}`, modalities
+        by Shapley value. `ablation` is the score minus that without the modality, `alone` the score
+        with it alone, `present` the share of the rows that have it. `fusion` is what the model
+        gained over the run's best single modality, trained as such, on the same rows: `{gain,
+        score, single, modality}`, or none where there is nothing to compare: `fusion_missing` says
+        why.
     """
     served, metric = run.served, run.metric
     scored = scored_rows(run, data, progress, most=rows)
@@ -146,6 +147,7 @@ def explain(
         for player in players
     ]
     modalities.sort(key=lambda m: -m["shapley"]["value"])
+    fusion = _fusion(run, scored, referee, worth[every])
     return {
         "schema_version": SCHEMA_VERSION,
         "split": scored.split,
@@ -156,24 +158,28 @@ def explain(
         "nothing": told({frozenset(): 1.0}),
         "exact": exact,
         "modalities": modalities,
-        "fusion": _fusion(run, scored, referee, worth[every]),
+        "fusion": None if isinstance(fusion, str) else fusion,
+        "fusion_missing": fusion if isinstance(fusion, str) else None,
     }
 
 
 def _fusion(
     run: OpenRun, rows: GivenRows, referee: Referee, whole: Predictions
-) -> dict[str, Any] | None:
-    """What the model gained over the best single modality, trained as such."""
+) -> dict[str, Any] | str:
+    """What the model gained over the best single modality, trained as such; or why none is told."""
     listed = [f for f in run.metrics["finalists"] if Role.SINGLE.value in f["roles"]]
     listed = [f for f in listed if f["rank"] is not None]
-    if not listed or len(run.served.reads) < 2:
-        return None
+    if len(run.served.reads) < 2:
+        return f"the model reads {run.served.reads[0]} alone"
+    if not listed:
+        return "there is no single modality to compare with"
     best = min(listed, key=lambda f: f["rank"])
     with run.ledger() as ledger:
         known = {t.key: t for t in ledger.trials() if t.weights is not None and t.score}
         trials = [known[t["key"]] for t in best["trials"] if t["key"] in known]
         if not trials:
-            return None
+            # Those of folds are let go: what they said out of fold is on the leaderboard.
+            return f"the weights of {best['label']} were not kept: see the leaderboard"
         dataset = on_schema(rows.dataset, run.folder.schema)
         evaluator = run.evaluator(dataset, ledger)
         trial = max(trials, key=lambda t: t.value)
