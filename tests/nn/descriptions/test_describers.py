@@ -8,7 +8,7 @@ import torch
 from polymix.data.schema import Kind, Modality
 from polymix.errors import GenotypeError
 from polymix.genotype import Block
-from polymix.nn.descriptions import Frozen, Together, describers_for, make_description
+from polymix.nn.descriptions import Frozen, describers_for, make_description
 from polymix.nn.encoders.conv import ConvEncoder
 from polymix.registry import register
 from polymix.testing import EXAMPLES, random_rows
@@ -46,18 +46,6 @@ def test_what_describes_a_modality(modality, names):
         assert described.ready != described.needs_fit
         described.fit(x, 0)
         assert described.ready
-
-
-def test_together_is_ready_when_all_are():
-    modality = series(100, 3)
-    parts = [make_description(b, modality) for b in describers_for(modality)]
-    both = Together(parts)
-    assert not both.ready
-    both.fit(torch.randn(4, 100, 3), 0)
-    assert both.ready
-    blank = Together([make_description(b, modality) for b in describers_for(modality)])
-    blank.load_state_dict(both.state_dict())
-    assert blank.ready
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from polymix.nn.descriptions.describers import (
     is_pretrained,
     make_description,
 )
-from polymix.nn.descriptions.description import Description, Frozen, Together
+from polymix.nn.descriptions.description import Description, Frozen
 from polymix.nn.descriptions.gaps import GapStatistics
 from polymix.nn.descriptions.kernels import Kernels
 from polymix.nn.descriptions.series import SeriesStatistics
@@ -29,7 +29,6 @@ __all__ = [
     "SoundStatistics",
     "Summary",
     "TfIdf",
-    "Together",
     "describers_for",
     "description_version",
     "is_columns",

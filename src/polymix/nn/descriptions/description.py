@@ -1,4 +1,4 @@
-"""What a description promises, frozen networks as descriptions, and several side by side.
+"""What a description promises, and frozen networks as descriptions.
 
 Shapes: B batch, R numbers of a row before they are projected, D after.
 """
@@ -6,9 +6,8 @@ Shapes: B batch, R numbers of a row before they are projected, D after.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -104,31 +103,6 @@ class Frozen(Description):
         """Inputs to `(B, D)`."""
         found = self.encoder.features(x)
         return torch.cat([found[i].pooled() for i in self.states], 1).double()
-
-
-class Together(Description):
-    """Several descriptions of one modality, side by side."""
-
-    def __init__(self, parts: Sequence[Description]) -> None:
-        super().__init__(sum(part.channels for part in parts))
-        self.parts = nn.ModuleList(parts)
-
-    @property
-    def ready(self) -> bool:
-        """Whether all are."""
-        parts: Any = self.parts
-        return all(part.ready for part in parts)
-
-    def columns(self, x: Tensor) -> Tensor:
-        """Inputs to `(B, D)`."""
-        parts: Any = self.parts
-        return torch.cat([part.columns(x) for part in parts], 1)
-
-    def fit(self, x: Tensor, seed: int) -> None:
-        """Fit each."""
-        parts: Any = self.parts
-        for part in parts:
-            part.fit(x, seed)
 
 
 def fill(project: Tensor, components: np.ndarray) -> None:
