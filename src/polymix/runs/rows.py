@@ -90,6 +90,8 @@ def scored_rows(
 ) -> GivenRows:
     """Labelled rows: those given, or, of the run's own data, the validation rows.
 
+    Where the choice was made out of fold these were trained on, and are called so.
+
     Args:
         run: whose model scores them.
         data: what a user names, if anything.
@@ -109,7 +111,10 @@ def scored_rows(
         opened = own_table(run, data, progress) or open_rows(run, data, progress)
     if opened is None or run.owns(opened):
         dataset = on_schema(run.data(opened, progress), schema)
-        return labelled(dataset, dataset.split.val, "validation").drawn(most)
+        # After a choice out of fold, the model that ships was fitted on these rows, too.
+        fitted = bool((run.folder.metrics or {}).get("folds"))
+        name = "training" if fitted else "validation"
+        return labelled(dataset, dataset.split.val, name).drawn(most)
     dataset = on_schema(opened, schema)
     return labelled(dataset, np.arange(len(dataset)), GIVEN).drawn(most)
 
