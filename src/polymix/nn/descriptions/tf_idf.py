@@ -47,12 +47,13 @@ class TfIdf(Description):
 
     def columns(self, x: Tensor) -> Tensor:
         """Ids `(B, T)`, 0 pads, to `(B, D)`."""
-        counts = torch.zeros((x.shape[0], self.vocabulary), dtype=torch.float64, device=x.device)
-        counts = counts.scatter_add(1, x, (x != 0).double())
-        there = counts > 0
-        weighed = torch.where(there, 1 + torch.where(there, counts, 1.0).log(), 0.0) * self.idf
-        length = (weighed * weighed).sum(1, keepdim=True).sqrt()
-        return weighed @ self.project / length.clamp(min=1e-12)
+        # By occurrence: a row has few of the vocabulary's tokens, and a vector of all is mostly zeros.
+        there = (x != 0).double()
+        seen = (x[:, :, None] == x[:, None, :]).sum(2).double()
+        weighed = (1 + seen.log()) * self.idf[x] * there
+        length = (weighed * weighed / seen).sum(1, keepdim=True).sqrt()
+        share = weighed / seen / length.clamp(min=1e-12)
+        return (self.project[x] * share[..., None]).sum(1)
 
     def _fit(self, x: Tensor, seed: int) -> None:
         """Fit to ids `(N, T)`."""
