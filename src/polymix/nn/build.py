@@ -56,6 +56,11 @@ def frozen_blocks(genotype: Genotype) -> set[tuple[str, Block]]:
     return model_class(genotype).frozen_blocks(genotype)
 
 
+def one_core(genotype: Genotype) -> bool:
+    """Whether fits of a `fitted` model are made beside each other; see `Model.one_core`."""
+    return model_class(genotype).one_core(genotype)
+
+
 def build_seeded(
     genotype: Genotype, schema: Schema, seed: int, device: torch.device | str = "cpu"
 ) -> Model:

@@ -76,6 +76,14 @@ class Model(nn.Module):
         return None
 
     @classmethod
+    def one_core(cls, genotype: Any) -> bool:  # noqa: ARG003
+        """Whether a `fitted` model's fit keeps one core busy, and may run beside others.
+
+        Such a fit draws nothing from torch's own stream, which all threads share.
+        """
+        return False
+
+    @classmethod
     def frozen_blocks(cls, genotype: Any) -> set[tuple[str, Block]]:  # noqa: ARG003
         """The encoders, by modality, that are never trained, where all others are."""
         return set()

@@ -6,7 +6,6 @@ on the proposal and the data alone: never on what it evaluated before, or beside
 
 from __future__ import annotations
 
-import math
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,6 @@ from polymix.data.batch import RowSource, Source
 from polymix.data.dataset import Dataset
 from polymix.data.sample import Sample, draw_balanced, draw_sample, draw_weighted
 from polymix.data.schema import Schema, Task
-from polymix.data.split import TRAIN, VAL, stratified_codes
 from polymix.errors import CostError, GenotypeError, PolymixError, SearchError
 from polymix.genotype import Genotype
 from polymix.nn.build import build_seeded, frozen_blocks, stack_key
@@ -31,14 +29,15 @@ from polymix.nn.model import Model, load_matching
 from polymix.nn.tokens import Moments
 from polymix.nn.views import Views
 from polymix.records import Cost, Fidelity, Proposal, Recipe, Score, Status, Trial
-from polymix.scoring.calibration import mean_loss
 from polymix.scoring.metrics import Metric
 from polymix.train.absent_tokens import State, with_absent_tokens
 from polymix.train.costs import Costs, schema_for
+from polymix.train.cross_validation import CrossValidation
 from polymix.train.feature_bank import BankSource, FeatureBank, FeatureProgress
 from polymix.train.groups import Group, Grouping, Memory
 from polymix.train.learner import Learner, SingleLearner, StackLearner
-from polymix.train.loop import FoldRows, Job, Trainer
+from polymix.train.loop import Job, Trainer
+from polymix.train.meter import Meter
 from polymix.train.moments import moments_of
 from polymix.train.objective import Objective
 from polymix.train.shift import shifts_of
@@ -211,24 +210,24 @@ class Evaluator:
         start: float,
         cpu: float,
     ) -> list[Done]:
-        meter = _Meter(start, cpu)
+        meter = Meter(start, cpu)
         first = group.proposals[0]
         if first.fidelity.folds:
-            return self._cross_validate(group, deadline, on_epoch, meter)
+            return CrossValidation(self, group, deadline, on_epoch, meter).run()
         split, rows = self.dataset.split, self.sample(first.fidelity).rows
         val, targets = split.val, self.val_targets
         if first.recipe.refit:
             parts = [rows, val, *([split.test.open()] if first.recipe.sealed else [])]
             rows, val, targets = np.concatenate(parts), val[:0], targets[:0]
-        models, source = self._prepared(group)
+        models, source = self.prepared(group)
 
         def save(tensors: Mapping[str, Tensor], meta: dict[str, Any]) -> None:
             if meter.wall > self.checkpoint_after:
                 self.memory.save_checkpoint(group.name, tensors, {**meta, **meter.spent()})
 
-        job = self._job(first, source, models[0], rows, val, targets, deadline)
+        job = self.job(first, source, models[0], rows, val, targets, deadline)
         job = replace(job, keep=any(p.keep for p in group.proposals), save=save, on_epoch=on_epoch)
-        trainer = Trainer(self._learner(models, first), job)
+        trainer = Trainer(self.learner(models, first), job)
         kept = self.memory.load_checkpoint(group.name)
         if kept is not None:
             tensors, meta = kept
@@ -238,7 +237,7 @@ class Evaluator:
         self.costs.passed |= frozen_blocks(first.genotype)
         done: list[Done] = []
         for k, (proposal, key) in enumerate(zip(group.proposals, group.keys, strict=True)):
-            cost = self._cost(proposal, trainer.steps, meter, len(models))
+            cost = self.spent(proposal, trainer.steps, meter, len(models))
             trial = _trial(proposal, key, cost, trainer, k)
             state = trainer.best[k].state if proposal.keep else None
             if trial.status is Status.FAILED:
@@ -249,7 +248,7 @@ class Evaluator:
             done.append((trial, state))
         return done
 
-    def _prepared(self, group: Group) -> tuple[list[Model], Source]:
+    def prepared(self, group: Group) -> tuple[list[Model], Source]:
         """The models of a group before training, and the source of what they read."""
         first = group.proposals[0]
         models = [self.model(p) for p in group.proposals]
@@ -267,22 +266,22 @@ class Evaluator:
                 model.encoders = torch.nn.ModuleDict()
         return models, source
 
-    def _learner(self, models: Sequence[Model], first: Proposal) -> Learner:
+    def learner(self, models: Sequence[Model], first: Proposal) -> Learner:
         """What trains a group's models.
 
         One that could be stacked is a stack of one: what it learns is the same in any company.
         """
-        if self._stacks(first):
+        if self.stacks(first):
             return StackLearner(models)
         return SingleLearner(models[0], first.recipe.frozen, first.recipe.thaw)
 
-    def _stacks(self, proposal: Proposal) -> bool:
+    def stacks(self, proposal: Proposal) -> bool:
         """Whether its model can be trained beside others of its shape."""
         if not proposal.recipe.frozen:
             return False
         return stack_key(proposal.genotype, self.schema_for(proposal.recipe)) is not None
 
-    def _job(
+    def job(
         self,
         proposal: Proposal,
         source: Source,
@@ -292,6 +291,17 @@ class Evaluator:
         targets: np.ndarray,
         deadline: float | None,
     ) -> Job:
+        """What the loop is to do for a proposal.
+
+        Args:
+            proposal: how to train.
+            source: supplies batches.
+            model: what is trained.
+            rows: training rows.
+            val: validation rows.
+            targets: of the validation rows; of all rows, where there are folds.
+            deadline: on `time.monotonic`'s clock; none for no limit.
+        """
         return Job(
             source=source,
             train=rows,
@@ -307,7 +317,15 @@ class Evaluator:
             deadline=deadline,
         )
 
-    def _cost(self, proposal: Proposal, steps: int, meter: _Meter, size: int) -> Cost:
+    def spent(self, proposal: Proposal, steps: int, meter: Meter, size: int) -> Cost:
+        """What one of a computation's proposals cost.
+
+        Args:
+            proposal: one of them.
+            steps: that were taken.
+            meter: of the computation.
+            size: how many there are.
+        """
         spent = meter.spent()
         return replace(
             self.cost(proposal.genotype, proposal.recipe),
@@ -315,158 +333,6 @@ class Evaluator:
             cpu_s=spent["cpu"] / size,
             wall_s=spent["wall"] / size,
         )
-
-    def _cross_validate(
-        self,
-        group: Group,
-        deadline: float | None,
-        on_epoch: Callable[[int, float], None] | None,
-        meter: _Meter,
-    ) -> list[Done]:
-        """Predict every development row by models that were trained on the other folds.
-
-        Nothing that uses labels sees a row that it is scored on: which epoch is best is told by
-        some of the training folds' rows, `_inner_split`, and a model that is fitted is given no
-        validation rows at all. No weights are kept: what ships is fitted to more rows.
-        """
-        first, size = group.proposals[0], len(group.proposals)
-        if self._stacks(first):
-            return self._cross_validate_stacked(group, deadline, on_epoch, meter)
-        folds, split = first.fidelity.folds, self.dataset.split
-        rows = split.development
-        outputs = self.dataset.schema.target.outputs
-        found = np.zeros((size, len(rows), outputs), np.float64)
-        values, epochs = np.zeros((size, folds)), np.zeros((size, folds))
-        steps, begin = 0, 0
-        kept = self.memory.load_checkpoint(group.name)
-        if kept is not None:
-            tensors, meta = kept
-            found[:] = tensors["found"].numpy()
-            values[:], epochs[:] = tensors["told"].numpy()
-            steps, begin = meta["steps"], meta["fold"]
-            meter.resume(meta["cpu"], meta["wall"])
-        for fold in range(begin, folds):
-            train, held = split.fold_rows(fold)
-            models, source = self._prepared(group)
-            inner = (train, train[:0])
-            if not models[0].fitted:
-                inner = _inner_split(self.dataset.targets, train, first.fidelity.seed)
-            job = self._job(
-                first, source, models[0], *inner, self.dataset.targets[inner[1]], deadline
-            )
-            trainer = Trainer(self._learner(models, first), replace(job, held=held))
-            trainer.run()
-            steps += trainer.steps
-            unfinished = [k for k, best in enumerate(trainer.best) if best.predictions is None]
-            if trainer.stopped or unfinished:
-                return self._unfinished(group, trainer, steps, meter)
-            for k, best in enumerate(trainer.best):
-                assert best.predictions is not None
-                found[k, split.folds == fold] = best.predictions
-                values[k, fold] = self.metric(self.dataset.targets[held], best.predictions)
-                epochs[k, fold] = best.epoch
-            if meter.wall > self.checkpoint_after:
-                told = torch.from_numpy(np.stack([values, epochs]))
-                so_far = {"found": torch.from_numpy(found), "told": told}
-                meta = {"steps": steps, "fold": fold + 1, **meter.spent()}
-                self.memory.save_checkpoint(group.name, so_far, meta)
-            if on_epoch:
-                on_epoch(fold, float(values[:, fold].max()))
-        self.costs.passed |= frozen_blocks(first.genotype)
-        return self._scored_out_of_fold(group, found, values, epochs, steps, meter)
-
-    def _scored_out_of_fold(
-        self,
-        group: Group,
-        found: np.ndarray,
-        values: np.ndarray,
-        epochs: np.ndarray,
-        steps: int,
-        meter: _Meter,
-    ) -> list[Done]:
-        """The trials of a group whose every development row was predicted out of fold.
-
-        Args:
-            group: of K proposals.
-            found: predictions `(K, M, ·)`.
-            values: each fold's score `(K, folds)`.
-            epochs: each fold's best epoch, likewise.
-            steps: taken in all.
-            meter: what it took.
-        """
-        targets = self.scored_targets(group.proposals[0].fidelity.folds)
-        done: list[Done] = []
-        for k, (proposal, key) in enumerate(zip(group.proposals, group.keys, strict=True)):
-            cost = self._cost(proposal, steps, meter, len(group.proposals))
-            value = self.metric(targets, found[k]) if np.isfinite(found[k]).all() else math.nan
-            if not math.isfinite(value):
-                said = "the outputs or the score were not finite in a fold"
-                done.append((Trial(proposal, key, Status.FAILED, None, cost, error=said), None))
-                continue
-            loss = mean_loss(self.dataset.schema.target, targets, found[k])
-            score = Score(value, loss, round(float(epochs[k].mean())))
-            curve = tuple(values[k].tolist())
-            made = Trial(proposal, key, Status.DONE, score, cost, curve, predictions=found[k])
-            done.append((made, None))
-        return done
-
-    def _cross_validate_stacked(
-        self,
-        group: Group,
-        deadline: float | None,
-        on_epoch: Callable[[int, float], None] | None,
-        meter: _Meter,
-    ) -> list[Done]:
-        """The folds of all of a group's models, and of all their seeds, in one computation.
-
-        Every model sees the same batches of all development rows, and its own rows count: what a
-        model learns is the same in any company.
-        """
-        first, split, targets = group.proposals[0], self.dataset.split, self.dataset.targets
-        folds = first.fidelity.folds
-        own: list[FoldRows] = []
-        for fold in range(folds):
-            train, held = split.fold_rows(fold)
-            own.append(FoldRows(*_inner_split(targets, train, 0), held))
-        size = len(group.proposals)
-        found = np.zeros((size, len(split.development), self.dataset.schema.target.outputs))
-        values, epochs = np.zeros((size, folds)), np.zeros((size, folds))
-        pairs = [(k, fold) for k in range(size) for fold in range(folds)]
-        steps = 0
-        for begin in range(0, len(pairs), self.stack_limit):
-            part = pairs[begin : begin + self.stack_limit]
-            asked = [group.proposals[k] for k, _ in part]
-            models, source = self._prepared(Group(tuple(asked), ("",) * len(asked)))
-            none = split.development[:0]
-            job = self._job(first, source, models[0], split.development, none, targets, deadline)
-            job = replace(
-                job,
-                folds=[own[fold] for _, fold in part],
-                fidelity=replace(first.fidelity, seed=0),
-                on_epoch=on_epoch,
-            )
-            trainer = Trainer(self._learner(models, first), job)
-            trainer.run()
-            steps += trainer.steps
-            if trainer.stopped or any(best.predictions is None for best in trainer.best):
-                return self._unfinished(group, trainer, steps, meter)
-            for (k, fold), best in zip(part, trainer.best, strict=True):
-                assert best.predictions is not None
-                found[k, split.folds == fold] = best.predictions
-                values[k, fold] = self.metric(targets[own[fold].held], best.predictions)
-                epochs[k, fold] = best.epoch
-        return self._scored_out_of_fold(group, found, values, epochs, steps, meter)
-
-    def _unfinished(self, group: Group, trainer: Trainer, steps: int, meter: _Meter) -> list[Done]:
-        """Trials of which a fold could not be predicted: there was no time, or it failed."""
-        done: list[Done] = []
-        for k, (proposal, key) in enumerate(zip(group.proposals, group.keys, strict=True)):
-            cost = self._cost(proposal, steps, meter, len(group.proposals))
-            status, said = Status.STOPPED, None
-            if not trainer.best[k].finite:
-                status, said = Status.FAILED, "the loss, the outputs or the score were not finite"
-            done.append((Trial(proposal, key, status, None, cost, error=said), None))
-        return done
 
     def _objective(self, recipe: Recipe) -> Objective:
         """The loss; a balanced recipe weighs rare labels as `--class-weights` does."""
@@ -530,45 +396,12 @@ def _raise_failed(done: Sequence[Done]) -> None:
         raise SearchError(failed)
 
 
-class _Meter:
-    """What a computation took, the sessions before it included."""
-
-    def __init__(self, start: float, cpu: float) -> None:
-        self._start, self._cpu = start, cpu
-        self._before = {"cpu": 0.0, "wall": 0.0}
-
-    def resume(self, cpu: float, wall: float) -> None:
-        """Add what an earlier session took."""
-        self._before = {"cpu": cpu, "wall": wall}
-
-    @property
-    def wall(self) -> float:
-        """Seconds on the clock."""
-        return self._before["wall"] + time.monotonic() - self._start
-
-    def spent(self) -> dict[str, float]:
-        """CPU seconds, and seconds on the clock."""
-        return {"cpu": self._before["cpu"] + time.process_time() - self._cpu, "wall": self.wall}
-
-
 def _without_views(model: Model, state: State) -> State:
     """Weights without those of views, which the bank keeps, once for all models."""
     views = tuple(
         f"encoders.{key_of(n)}." for n, e in model.encoders.items() if isinstance(e, Views)
     )
     return {n: t for n, t in state.items() if not n.startswith(views)} if views else state
-
-
-INNER_SHARE = 0.12
-"""Of a fold's training rows, those that tell which epoch is best."""
-
-
-def _inner_split(targets: np.ndarray, rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Training rows, and those among them that tell which epoch is best; stratified."""
-    codes = stratified_codes(targets[rows], INNER_SHARE, 0.0, seed)
-    if not (codes == VAL).any() or not (codes == TRAIN).any():
-        return rows, rows
-    return rows[codes == TRAIN], rows[codes == VAL]
 
 
 def _trial(proposal: Proposal, key: str, cost: Cost, trainer: Trainer, k: int) -> Trial:

@@ -45,6 +45,7 @@ class ExtraTrees(Learner):
     """
 
     name: ClassVar[str] = "extra-trees"
+    one_core: ClassVar[bool] = True
     VERSION: ClassVar[int] = 1
 
     prior: Tensor

@@ -51,6 +51,7 @@ class GradientBoosting(Learner):
     """
 
     name: ClassVar[str] = "gradient-boosting"
+    one_core: ClassVar[bool] = True
     VERSION: ClassVar[int] = 2
 
     def __init__(

@@ -45,6 +45,7 @@ class Kernel(Learner):
     """
 
     name: ClassVar[str] = "kernel"
+    one_core: ClassVar[bool] = True
     VERSION: ClassVar[int] = 1
     forms: ClassVar[frozenset[Form]] = frozenset(
         {"ids", "columns", "numbers", "dense", "embedding"}

@@ -30,6 +30,8 @@ class Learner(nn.Module):
         VERSION: raise it when a fit or its outputs change.
         presets: options by preset.
         forms: of the views that it reads.
+        one_core: whether a fit keeps one core busy and draws nothing from torch's stream: fits to
+            several folds are then made beside each other.
         uncounted: FLOPs of a row that are no tensor product's.
     """
 
@@ -37,6 +39,7 @@ class Learner(nn.Module):
     VERSION: ClassVar[int]
     presets: ClassVar[Mapping[str, Options]] = {"small": {}}
     forms: ClassVar[frozenset[Form]] = frozenset({"columns", "numbers", "dense", "embedding"})
+    one_core: ClassVar[bool] = False
     uncounted: int = 0
 
     def __init__(self, layouts: Sequence[Layout], target: Target) -> None:

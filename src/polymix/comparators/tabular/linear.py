@@ -62,6 +62,7 @@ class Linear(Learner):
     """
 
     name: ClassVar[str] = "linear"
+    one_core: ClassVar[bool] = True
     VERSION: ClassVar[int] = 1
     forms: ClassVar[frozenset[Form]] = frozenset(
         {"ids", "columns", "numbers", "dense", "embedding"}

@@ -79,6 +79,12 @@ class TabularModel(Model):
         return {(name, block) for name, block in genotype.every_view if is_pretrained(block)}
 
     @classmethod
+    def one_core(cls, genotype: TabularGenotype) -> bool:
+        """Where all of its learners say so."""
+        learners = (genotype.learner, *(one.learner for one in genotype.base))
+        return all(LEARNERS[one.name].one_core for one in learners)
+
+    @classmethod
     def fit_seconds(cls, genotype: TabularGenotype, schema: Schema, rows: int) -> float:
         """The learners' seconds; the pass of frozen encoders is counted where it is made."""
         made = make_views(genotype, schema)

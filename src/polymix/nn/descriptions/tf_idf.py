@@ -47,7 +47,7 @@ class TfIdf(Description):
 
     def columns(self, x: Tensor) -> Tensor:
         """Ids `(B, T)`, 0 pads, to `(B, D)`."""
-        # By occurrence: a row has few of the vocabulary's tokens, and a vector of all is mostly zeros.
+        # By occurrence: a vector of the whole vocabulary would be mostly zeros.
         there = (x != 0).double()
         seen = (x[:, :, None] == x[:, None, :]).sum(2).double()
         weighed = (1 + seen.log()) * self.idf[x] * there
