@@ -72,6 +72,11 @@ class Genotype(BaseModel):
         return ()
 
     @property
+    def family(self) -> str:
+        """Genotypes of one family are estimated alike: those of a kind, or finer."""
+        return self.kind
+
+    @property
     def digest(self) -> str:
         """Sixteen hex digits that stand for the genotype."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]

@@ -217,6 +217,8 @@ class Driver:
             # What is replayed was in time when it was made: only fresh trials can end the search.
             if self._over(deadline) and self.state.trial_runner.fresh > before and stop is None:
                 self.state.record_decision("search: last cohort", asked)
+        for reason in strategy.reasons():
+            self.state.note(reason)
         if trials and not any(t.usable for t in trials):
             said = sorted({t.error for t in trials if t.error})[:3]
             if said:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from polymix.data.batch import RowSource
-from polymix.genotype import Block
+from polymix.genotype import Block, Genotype
 from polymix.nn import catalog
 from polymix.records import Fidelity, Proposal, Recipe
 from polymix.space.mix import MixGenotype
@@ -21,6 +21,10 @@ from polymix.train.optimizer import make_optimizer, step
 
 BACKWARD = 2.0
 """A backward pass costs about twice its forward pass."""
+
+
+SLOWEST = 8.0
+"""How many times longer, or shorter, than expected fits are ever held to take."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,36 @@ class Rate:
         steps = math.ceil(trained / recipe.batch_size) + val / 512
         done = flops * ((1 + BACKWARD) * trained + val)
         return fidelity.epochs * (steps * self.step + done * self.flop)
+
+
+class Pace:
+    """Measured over expected seconds of models that are fitted, by what they are.
+
+    Fits are estimated from counts of cells and rows. How fast the machine is, how many of its cores
+    are free and how long it takes to fit views are learned from the first trials.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, float] = {}
+
+    def of(self, genotype: Genotype) -> float:
+        """Of the same kind of model; of all that were measured, where that was not; else one."""
+        found = self._known.get(genotype.family)
+        if found is not None:
+            return found
+        return float(np.median(list(self._known.values()))) if self._known else 1.0
+
+    def learn(self, genotype: Genotype, seconds: float, expected: float) -> None:
+        """Take notice of a trial.
+
+        Args:
+            genotype: that was fitted.
+            seconds: that it took.
+            expected: seconds, by the pace known then.
+        """
+        if expected > 0:
+            ratio = self.of(genotype) * seconds / expected
+            self._known[genotype.family] = min(max(ratio, SLOWEST**-1), SLOWEST)
 
 
 def measure_rate(evaluator: Evaluator) -> Rate:

@@ -7,11 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 from polymix.errors import CostError
-from polymix.records import Budget, Interval, Proposal, Trial
+from polymix.records import Budget, Interval, Proposal, Status, Trial
 from polymix.scoring.intervals import Referee
 from polymix.search.callbacks import Callback
 from polymix.search.clock import Clock
-from polymix.search.estimate import BACKWARD, Rate, measure_rate
+from polymix.search.estimate import BACKWARD, Pace, Rate, measure_rate
 from polymix.search.protocol import Strategy
 from polymix.search.trial_runner import Runner, TrialRunner
 from polymix.store.ledger import Ledger
@@ -34,6 +34,7 @@ class Run:
     Attributes:
         clock: of the budget; it starts now.
         rate: how fast this machine trains; none where no clock matters.
+        pace: how much longer fits take here than was expected.
         trial_runner: cohorts in, trials out.
         notes: what a person should know before trusting the run, in the order noted.
     """
@@ -57,8 +58,9 @@ class Run:
         self.clock = Clock(ledger, budget.seconds)
         self._referees: dict[int, Referee] = {}
         self.rate = self._measured_rate(timed)
+        self.pace = Pace()
         self.trial_runner = TrialRunner(
-            evaluator, runner, ledger, self.clock, callbacks, self.predict
+            evaluator, runner, ledger, self.clock, callbacks, self.predict, self._learn_pace
         )
         evaluator.on_features = self._on_features
 
@@ -104,7 +106,8 @@ class Run:
             fit = self.evaluator.costs.fitting(proposal.genotype, len(split.train))
             if fit is not None:
                 passed = self.evaluator.pass_seconds(proposal.genotype)
-                return fit * max(1, proposal.fidelity.folds) + passed
+                whole = fit * max(1, proposal.fidelity.folds)
+                return whole * self.pace.of(proposal.genotype) + passed
             flops = self.evaluator.costs.trained(proposal.genotype, proposal.recipe)
             passed = self.evaluator.costs.passing(proposal.genotype, proposal.recipe)
         except CostError:
@@ -113,6 +116,12 @@ class Run:
             flops, proposal.fidelity, proposal.recipe, len(split.train), len(split.val)
         )
         return passed * self.rate.flop + once * max(1, proposal.fidelity.folds)
+
+    def _learn_pace(self, trial: Trial, expected: float) -> None:
+        """Take notice of how long a trial took that was expected to take so many seconds."""
+        fitted = self.evaluator.costs.fitting(trial.proposal.genotype, 1) is not None
+        if fitted and trial.status is Status.DONE and trial.proposal.fidelity.folds:
+            self.pace.learn(trial.proposal.genotype, trial.cost.wall_s, expected)
 
     def effort(self, proposal: Proposal) -> float:
         """A trial's FLOPs: the same on any machine, so that no clock decides.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -77,6 +78,7 @@ class TrialRunner:
         clock: is told after every trial and epoch.
         callbacks: are told of everything.
         predict: seconds that a proposal is expected to take.
+        learn: is told of each trial and of the seconds that it was expected to take.
 
     Attributes:
         fresh: trials that were not in the ledger, so far.
@@ -90,9 +92,11 @@ class TrialRunner:
         clock: Clock,
         callbacks: Sequence[Callback],
         predict: Callable[[Proposal], float],
+        learn: Callable[[Trial, float], None] = lambda _trial, _expected: None,
     ) -> None:
         self.evaluator, self.runner, self.ledger = evaluator, runner, ledger
-        self.clock, self.callbacks, self.predict = clock, callbacks, predict
+        self.clock, self.callbacks = clock, callbacks
+        self.predict, self.learn = predict, learn
         self.fresh = 0
 
     def evaluate(
@@ -101,22 +105,26 @@ class TrialRunner:
         """The trials of a cohort, in its order, made for one role, or for one role each.
 
         Each computation is committed with its weights in one transaction as soon as it is done.
-        What would take longer than its share is recorded as `skipped: cost`, what the deadline
-        leaves no time to begin as `stopped: time`.
+        What would take longer than its share is recorded as `skipped: cost`; so is what is scored
+        over folds, and would not end by the deadline: folds that are not all there say nothing.
+        What the deadline leaves no time to begin is recorded as `stopped: time`.
         """
         keys = [self.evaluator.key(p) for p in cohort]
         each = [role] * len(keys) if isinstance(role, Role) else role
         roles = dict(zip(keys, each, strict=True))
         known: dict[str, Trial] = {}
         missing: dict[str, Proposal] = {}
+        expected: dict[str, float] = {}
         for key, proposal in zip(keys, cohort, strict=True):
             if key in known or key in missing:
                 continue
+            expected[key] = self.predict(proposal)
             trial = self.ledger.get(key, proposal, roles[key])
             if trial is not None:
                 known[key] = trial
+                self.learn(trial, expected[key])
                 self._tell_end(trial, roles[key], fresh=False)
-            elif self.predict(proposal) > proposal.share:
+            elif expected[key] > _room(proposal, deadline):
                 known[key] = self._unrun(key, proposal, roles[key], Status.SKIPPED)
             else:
                 missing[key] = proposal
@@ -128,6 +136,7 @@ class TrialRunner:
                 self.ledger.drop_checkpoint(group.name)
             for trial in self.ledger.put(done, roles[group.keys[0]]):
                 known[trial.key] = trial
+                self.learn(trial, expected[trial.key])
                 self._tell_end(trial, roles[trial.key], fresh=True)
             self._tick()
         for key, proposal in missing.items():
@@ -185,3 +194,10 @@ class TrialRunner:
         self.clock.tick()
         for callback in self.callbacks:
             callback.on_clock(self.clock.used, self.clock.remaining)
+
+
+def _room(proposal: Proposal, deadline: float | None) -> float:
+    """Seconds that a proposal may be expected to take, if it is to be begun."""
+    if deadline is None or not proposal.fidelity.folds or math.isinf(proposal.share):
+        return proposal.share
+    return min(proposal.share, deadline - time.monotonic())

@@ -55,6 +55,11 @@ class TabularGenotype(Genotype):
         """The modalities that are read, each once."""
         return tuple(dict.fromkeys(name for name, _ in self.every_view))
 
+    @property
+    def family(self) -> str:
+        """Those of one learner, on views alone or on other models too."""
+        return f"{self.learner.name} on models" if self.base else self.learner.name
+
     def __str__(self) -> str:
         views: dict[str, list[str]] = {}
         for name, block in self.views:

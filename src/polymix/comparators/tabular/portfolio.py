@@ -176,11 +176,16 @@ def _without_networks(
 
 def boosting_blocks(schema: Schema, rows: int) -> list[Block]:
     """Gradient boosting in the settings worth trying, the best guess first."""
-    most = max(5, MAX_TREES // schema.target.outputs)
+    most = most_rounds(schema)
     small = Block.of("gradient-boosting", lr=0.05, leaves=15, rounds=min(150, most))
     usual = Block.of("gradient-boosting", rounds=min(200, most))
     wide = Block.of("gradient-boosting", rounds=min(400, most), lr=0.05, share=0.6, least=20)
     return [small, usual] if rows < SMALL else [usual, wide]
+
+
+def most_rounds(schema: Schema) -> int:
+    """Rounds of boosting, each a tree an output, that are not more trees than can be kept."""
+    return max(5, MAX_TREES // schema.target.outputs)
 
 
 def forest_block(

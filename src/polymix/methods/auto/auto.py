@@ -29,10 +29,11 @@ from polymix.comparators.tabular.portfolio import portfolio
 from polymix.data.sample import sample_size
 from polymix.data.schema import Kind, Modality
 from polymix.genotype import Block
+from polymix.methods.auto.portfolio_search import PortfolioSearch
 from polymix.methods.mixmas.candidates import CANDIDATES
 from polymix.methods.mixmas.mixmas import MixMAS
 from polymix.nn import catalog
-from polymix.records import Fidelity, Proposal, Trial
+from polymix.records import Proposal, Trial
 from polymix.registry import register
 from polymix.search.protocol import SearchTask, Strategy
 
@@ -97,19 +98,19 @@ class Auto(Strategy):
     _task: SearchTask = PrivateAttr()
     _inner: MixMAS | None = PrivateAttr(default=None)
     _reasons: list[str] = PrivateAttr(default_factory=list)
-    _waiting: list[TabularGenotype] = PrivateAttr(default_factory=list)
+    _fitted: PortfolioSearch | None = PrivateAttr(default=None)
     _asked: bool = PrivateAttr(default=False)
-    _scored: list[Trial] = PrivateAttr(default_factory=list)
 
     def setup(self, task: SearchTask) -> None:
         """Choose, and set up what was chosen."""
         self._task, self._reasons = task, []
-        self._waiting = self._ready()
-        if self._waiting:
+        members = self._ready()
+        self._fitted = PortfolioSearch(members, task) if members else None
+        if members:
             kinds = ", ".join(f"{m.name} ({m.kind})" for m in task.schema.modalities)
             scored = f"{task.folds} folds" if task.folds else "validation rows"
             self._reasons.append(
-                f"{len(self._waiting)} fitted models on views of {kinds}, compared on {scored}"
+                f"{len(members)} fitted models on views of {kinds}, compared on {scored}"
             )
         if self._wants_networks():
             self._set_up_networks()
@@ -124,15 +125,15 @@ class Auto(Strategy):
 
     def _wants_networks(self) -> bool:
         """Networks are searched where they may find what no view says: many rows, no view."""
-        if self.networks is not None or not self._waiting:
-            return self.networks is not False or not self._waiting
+        if self.networks is not None or self._fitted is None:
+            return self.networks is not False or self._fitted is None
         if self.encoders is not None:
             return True
         return self._task.rows >= NETWORK_ROWS and self._task.seconds is not None
 
     def _set_up_networks(self) -> None:
         task = self._task
-        if self._waiting and task.seconds is not None:
+        if self._fitted is not None and task.seconds is not None:
             # The portfolio comes first; half of the search is left to networks.
             task = replace(task, seconds=task.seconds / 2)
         options, reasons = self._by_data(task)
@@ -211,7 +212,7 @@ class Auto(Strategy):
     @property
     def search_share(self) -> float:
         """More than usual where what is found is only fitted once more."""
-        return SEARCH_SHARE if self._waiting or self._scored else super().search_share
+        return SEARCH_SHARE if self._fitted is not None else super().search_share
 
     @property
     def has_random(self) -> bool:
@@ -219,41 +220,41 @@ class Auto(Strategy):
         return self._inner is not None
 
     def reasons(self) -> Sequence[str]:
-        """What is searched, and why."""
-        return self._reasons
+        """What is searched, and why; in the end, too, why no more was."""
+        ended = [] if self._fitted is None else self._fitted.reasons()
+        return [*self._reasons, *ended]
 
-    # The search: the portfolio member by member, then the networks.
+    # The search: the portfolio member by member, then the networks, then like the best members.
 
     def ask(self) -> Sequence[Proposal]:
-        """The next member of the portfolio, or the networks' next cohort."""
-        self._asked = bool(self._waiting)
-        if self._waiting:
-            return [self._proposal(self._waiting.pop(0))]
-        return self._inner.ask() if self._inner is not None else []
-
-    def _proposal(self, genotype: TabularGenotype) -> Proposal:
-        task = self._task
-        fidelity = Fidelity(task.rows, 1, task.seed, folds=task.folds)
-        # What takes longer than all of the search is not begun.
-        share = math.inf if task.seconds is None else task.seconds
-        keep = not task.folds
-        return Proposal(genotype, fidelity, keep=keep, stage="portfolio", share=share)
+        """The next fitted model, or the networks' next cohort."""
+        fitted = self._fitted
+        found = None if fitted is None else fitted.next()
+        if found is None and self._inner is not None:
+            self._asked = False
+            cohort = self._inner.ask()
+            if cohort:
+                return cohort
+        if found is None and fitted is not None:
+            found = fitted.vary()
+        self._asked = found is not None
+        return [] if found is None else [found]
 
     def tell(self, trials: Sequence[Trial]) -> None:
         """The cohort's trials."""
-        if self._asked:
-            self._scored += [t for t in trials if t.usable]
+        if self._asked and self._fitted is not None:
+            self._fitted.tell(trials)
         elif self._inner is not None:
             self._inner.tell(trials)
 
     def derive(self) -> Sequence[Proposal]:
         """The portfolio's best, best first, and the networks' winner."""
-        best = sorted(self._scored, key=lambda t: -t.value)[:MAX_FINALISTS]
+        best = [] if self._fitted is None else self._fitted.ranked[:MAX_FINALISTS]
         found = [t.proposal for t in best]
         if self._inner is not None:
             found += self._inner.derive()
-        if not found and self._task.folds:  # nothing was scored: the first guess is what is left
-            found = [self._proposal(one) for one in self._ready()[:1]]
+        if not found and self._fitted is not None:  # nothing was scored: the first guess is left
+            found = [self._fitted.proposal(one) for one in self._ready()[:1]]
         return found
 
     def chosen_encoders(self) -> Mapping[str, Block]:
@@ -274,7 +275,9 @@ class Auto(Strategy):
     def expected(self) -> Sequence[Proposal]:
         """All that will be asked for."""
         networks = [] if self._inner is None else self._inner.expected()
-        return [*(self._proposal(one) for one in self._waiting), *networks]
+        fitted = self._fitted
+        members = [] if fitted is None else [fitted.proposal(one) for one in fitted.waiting]
+        return [*members, *networks]
 
     def size(self) -> int | None:
         """How many genotypes the networks' space holds; the portfolio is a list."""
