@@ -279,8 +279,8 @@ class TestAFinishedRun:
     def test_the_leaderboard_as_json(self, finished, says):
         board = strict_json(says("leaderboard", finished, "--json"))
         assert {
-            "schema_version", "metric", "rows", "chosen", "seeds", "ranked", "fusion_gain", "notes",
-            "status", "run", "epochs",
+            "schema_version", "metric", "rows", "chosen", "seeds", "ranked", "fusion_gain",
+            "fusion_missing", "notes", "status", "run", "epochs",
         } == board.keys()  # fmt: skip
         assert board["epochs"] == []
         assert (board["schema_version"], board["metric"]) == (1, "accuracy")

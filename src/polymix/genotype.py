@@ -77,6 +77,16 @@ class Genotype(BaseModel):
         return self.kind
 
     @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities that are read, each once; nothing where a kind does not say."""
+        return tuple(dict.fromkeys(name for part in self.parts() for name in part.modalities))
+
+    @property
+    def learns(self) -> str:
+        """What learns: two that learn alike differ in their inputs and settings alone."""
+        return "network"
+
+    @property
     def digest(self) -> str:
         """Sixteen hex digits that stand for the genotype."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]

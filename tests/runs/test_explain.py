@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import io
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
-from cli_support import LEARNS, synthetic
 from polymix import Predictor
-from polymix.cli.reports import show_explanation
 from polymix.data.schema import Task
-from polymix.data.split import SealedRows, Split
 from polymix.errors import DataError, UsageError
 from polymix.genotype import Block
 from polymix.runs.explain import sampled_shares, shapley_shares
@@ -81,8 +74,7 @@ def test_an_explanation(task, tmp_path):
     found = Predictor.load(tmp_path / "run").explain(data)
     assert (found["schema_version"], found["split"], found["n"]) == (1, "validation", 21)
     assert found["exact"]
-    assert found["fusion"] is None
-    assert found["fusion_missing"] == "there is no single modality to compare with"
+    assert found["model"] == "the model that ships"
     assert {m["name"] for m in found["modalities"]} == {"photo", "columns"}
     total = sum(m["shapley"]["value"] for m in found["modalities"])
     gained = found["score"]["value"] - found["nothing"]["value"]
@@ -128,51 +120,3 @@ def test_rows_of_ones_own(tmp_path):
     assert predictor.robustness(other)["n"] == 4
     assert len(predictor.predictions(other)) == 30
     assert not np.array_equal(predictor.predict_proba(other)[0], predictor.predict_proba(other)[1])
-
-
-@pytest.mark.parametrize("task", [Task.BINARY, Task.MULTILABEL])
-def test_what_fusion_gained_on_rows_that_are_not_the_runs(task, tmp_path):
-    data = synthetic(task)
-    predictor = Predictor(path=tmp_path / "run").fit(data, options=LEARNS, strategy="mixmas")
-    own, other = predictor.explain(data), predictor.explain(replace(data, fingerprint="other"))
-    assert (own["split"], own["n"], other["split"]) == ("validation", 30, "given")
-    for found in (own, other):
-        assert found["fusion_missing"] is None
-        gain = found["score"]["value"] - found["fusion"]["score"]["value"]
-        assert found["fusion"]["gain"]["value"] == pytest.approx(gain, abs=1e-9)
-        assert found["fusion"]["modality"] in ("picture", "table")
-    # What was decided on validation rows is what is said of the same rows as anybody's.
-    val = data.split.val
-    nobody = np.zeros(0, np.int64)
-    same = replace(
-        data, fingerprint="other", present=data.present[val], targets=data.targets[val],
-        arrays={name: array[val] for name, array in data.arrays.items()},
-        split=Split(nobody, nobody, SealedRows(np.arange(len(val)))),
-    )  # fmt: skip
-    again = predictor.explain(same)
-    assert again["n"] == own["n"]
-    assert again["fusion"]["score"]["value"] == pytest.approx(own["fusion"]["score"]["value"])
-
-
-def test_a_model_of_one_modality_fuses_nothing(tmp_path):
-    data = dataset("photo", "columns", rows=60)
-    alone = MixGenotype(encoders=(("columns", Block.of("mlp")),))
-    run_folder(tmp_path / "run", alone, data)
-    found = Predictor.load(tmp_path / "run").explain(data)
-    assert (found["fusion"], found["fusion_missing"]) == (None, "the model reads columns alone")
-    console = Console(record=True, width=100, file=io.StringIO())
-    show_explanation(console, found)
-    assert "did fusion help: the model reads columns alone" in console.export_text()
-
-
-def test_weights_of_folds_are_not_kept(tmp_path):
-    data = synthetic(Task.BINARY)
-    folds = np.arange(len(data.split.development)) % 3
-    data = replace(data, split=replace(data.split, folds=folds))
-    predictor = Predictor(path=tmp_path / "run").fit(data, options=LEARNS, strategy="mixmas")
-    found = predictor.explain(data)
-    assert predictor.leaderboard_json()["fusion_gain"] is not None
-    assert found["fusion"] is None
-    assert found["fusion_missing"] == (
-        "the weights of table alone were not kept: see the leaderboard"
-    )

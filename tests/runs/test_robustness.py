@@ -7,6 +7,7 @@ import pytest
 
 from polymix import Predictor, seeds
 from polymix.genotype import Block
+from polymix.runs.asked import Asked
 from polymix.runs.robustness import Case, cases, deviations, dropped, noisy, predict_worse
 from polymix.runs.rows import GivenRows
 from polymix.space.mix import MixGenotype
@@ -23,6 +24,10 @@ GENOTYPE = MixGenotype(
 
 def rows_of(data):
     return GivenRows(data, np.arange(len(data)), "given", len(data))
+
+
+def asked(model, data):
+    return Asked(rows_of(data), (model,), "it")
 
 
 def test_a_larger_share_takes_more_of_the_same_rows():
@@ -42,7 +47,7 @@ def test_a_larger_share_takes_more_of_the_same_rows():
 def test_all_of_it_gone_is_the_modality_absent():
     data = dataset()
     model = served(GENOTYPE, data)
-    found = predict_worse(model, rows_of(data), Case("photo", "dropped", 1.0, ""))
+    found = predict_worse(asked(model, data), Case("photo", "dropped", 1.0, ""))
     assert np.array_equal(found, model.predict(without(data, "photo"), np.arange(len(data))))
 
 
@@ -77,7 +82,7 @@ def test_no_noise_is_no_change():
     data = dataset()
     model = served(GENOTYPE, data)
     for name in MODALITIES:
-        found = predict_worse(model, rows_of(data), Case(name, "noise", 0.0, ""))
+        found = predict_worse(asked(model, data), Case(name, "noise", 0.0, ""))
         assert found == pytest.approx(model.predict(data, np.arange(len(data))), abs=1e-6)
 
 
@@ -86,7 +91,7 @@ def test_a_whole_report(tmp_path):
     model = run_folder(tmp_path / "run", GENOTYPE, data)
     found = Predictor.load(tmp_path / "run").robustness(data)
     assert (found["schema_version"], found["split"], found["n"]) == (1, "validation", 21)
-    assert len(found["rows"]) == len(cases(model)) == 8 * len(MODALITIES)
+    assert len(found["rows"]) == len(cases(asked(model, data))) == 8 * len(MODALITIES)
     for row in found["rows"]:
         assert row["change"]["value"] == pytest.approx(
             row["score"]["value"] - found["score"]["value"], abs=1e-9

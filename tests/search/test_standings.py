@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from polymix.comparators.ensemble.genotype import EnsembleGenotype, Member
+from polymix.comparators.tabular.genotype import TabularGenotype
 from polymix.genotype import Block
-from polymix.records import EpochRecord, Interval, Role, Status
+from polymix.records import EpochRecord, Fidelity, Interval, Role, Status
+from polymix.runs.fusion import fusion_json
 from polymix.runs.leaderboard import leaderboard, metrics_json, trial_row
 from polymix.search.driver import Outcome
 from polymix.search.standings import Finalist, stand
+from polymix.space.mix import MixGenotype
 from search.common import MLP, answer, proposal, referee
 
 
-def finalist(label, scores, role=Role.SINGLE, flops=100):
-    asked = proposal(block=Block.of("mlp", channels=1 + sum(map(ord, label))))
+def finalist(label, scores, role=Role.SINGLE, flops=100, genotype=None):
+    block = Block.of("mlp", channels=1 + sum(map(ord, label)))
+    asked = proposal(block=block)
+    if role is not Role.SINGLE:
+        encoders = (("series", block), ("table", MLP))
+        asked = replace(asked, genotype=MixGenotype(encoders=encoders, fusion="concat"))
+    if genotype is not None:
+        asked = replace(asked, genotype=genotype)
     one = Finalist(asked, (role,), label)
     for seed, right in enumerate(scores):
-        again = proposal(block=asked.genotype.encoders[0][1], seed=seed)
+        again = proposal(block=block, seed=seed)
         one.trials.append(answer(again, right, flops, weights=f"{label}{seed}"))
     return one
 
@@ -75,15 +86,101 @@ def test_standard_errors_of_a_difference():
 def test_fusions_gain():
     own = finalist("winner", [0.9, 0.9, 0.9], Role.WINNER)
     single, worse = finalist("a alone", [0.7, 0.7, 0.7]), finalist("b alone", [0.6, 0.6, 0.6])
-    standings = stand([worse, own, single], referee())
-    assert standings.gain.value == pytest.approx(0.2)
-    assert not standings.gain.noise
+    gain = stand([worse, own, single], referee()).gain
+    assert gain.difference.value == pytest.approx(0.2)
+    assert not gain.difference.noise
+    assert gain.scores == pytest.approx((0.9, 0.7))
+    assert [r.finalist.label for r in (gain.fused, gain.single)] == ["winner", "a alone"]
     assert stand([own], referee()).gain is None
     late = finalist("late", [0.95, 0.95, 0.95], Role.LATE)
-    assert stand([worse, own, single, late], referee()).gain.value == pytest.approx(0.25)
+    gain = stand([worse, own, single, late], referee()).gain
+    assert gain.difference.value == pytest.approx(0.25)
     both = finalist("both", [0.9], Role.WINNER)
     both.roles += (Role.SINGLE,)
     assert stand([both], referee()).gain is None
+
+
+def trees(*names, learner="extra-trees"):
+    views = tuple((name, Block.of("columns")) for name in names)
+    return TabularGenotype(views=views, learner=Block.of(learner))
+
+
+def test_a_strategys_own_finalist_of_one_modality_fuses_nothing():
+    fused = finalist("auto", [0.5], Role.WINNER, genotype=trees("numbers", "photo"))
+    alone = finalist("auto 2", [0.7], Role.WINNER, genotype=trees("numbers"))
+    standings = stand([fused, alone], referee())
+    assert standings.gain.difference.value == pytest.approx(-0.2)
+    assert standings.gain.single.finalist is alone
+    assert standings.chosen is alone.trials[0]
+
+
+def test_a_better_learner_is_no_gain_of_fusion():
+    everything = finalist("trees", [0.9], Role.BOOSTING, genotype=trees("numbers", "photo"))
+    network, alone = finalist("network", [0.6], Role.LATE), finalist("series alone", [0.7])
+    gain = stand([everything, network, alone], referee()).gain
+    assert gain.fused.finalist is network
+    assert gain.difference.value == pytest.approx(-0.1)
+    like = finalist("trees alone", [0.85], genotype=trees("numbers"))
+    gain = stand([everything, network, alone, like], referee()).gain
+    assert (gain.fused.finalist, gain.single.finalist) == (everything, like)
+    linear = finalist("linear", [0.5], genotype=trees("numbers", learner="linear"))
+    assert stand([everything, linear], referee()).gain is None
+
+
+def test_an_ensemble_counts_beside_an_ensemble_of_one_modality():
+    members = [(trees("numbers"), 0.5), (trees("photo"), 0.5)]
+    mean = finalist("ensemble", [0.9], Role.ENSEMBLE, genotype=ensemble(members))
+    network, alone = finalist("network", [0.8], Role.LATE), finalist("series alone", [0.7])
+    assert stand([mean, network, alone], referee()).gain.fused.finalist is network
+    members = [(trees("numbers"), 0.5), (trees("numbers", learner="linear"), 0.5)]
+    one = finalist("ensemble of numbers", [0.75], Role.ENSEMBLE, genotype=ensemble(members))
+    gain = stand([mean, network, alone, one], referee()).gain
+    assert (gain.fused.finalist, gain.single.finalist) == (mean, one)
+
+
+def ensemble(members):
+    return EnsembleGenotype(members=tuple(Member(genotype=g, weight=w) for g, w in members))
+
+
+def test_what_the_search_saw_of_fusion_is_not_forgotten():
+    fused, alone = finalist("network", [0.5], Role.LATE), finalist("series alone", [0.7])
+    assert stand([fused, alone], referee()).gain.missed is None
+    probes = [answer(replace(fused.proposal, stage=str(k)), k) for k in (0.6, 0.8, 0.75)]
+    single = answer(proposal(stage="probe"), 0.9)
+    other = Fidelity(100, 1, folds=3)
+    folded = answer(replace(fused.proposal, fidelity=other), 0.95)
+    standings = stand([fused, alone], referee(), [*probes, single, folded])
+    assert standings.gain.missed is probes[1]
+    assert standings.gain.difference.value == pytest.approx(-0.2)
+    found = fusion_json(standings, "accuracy")["fusion_gain"]
+    assert (found["verdict"], found["search"]) == ("not settled", 0.8)
+    assert "(not settled: a trial of the search that fuses scored 0.8000" in found["said"]
+    better = finalist("network", [0.75], Role.LATE)
+    assert stand([better, alone], referee(), probes).gain.missed is None
+
+
+def test_why_one_ships():
+    best = finalist("best", [0.90, 0.91, 0.90], Role.WINNER, 500_000)
+    cheap = finalist("random search", [0.895, 0.90, 0.905], Role.RANDOM, 50_000)
+    assert stand([best], referee()).why == "best ships: it scored best"
+    standings = stand([best, cheap], referee())
+    assert standings.why == (
+        "random search (rank 2) ships: it is within one standard error of the best, best, and the "
+        "cheapest of those (0.05 against 0.50 MFLOPs)"
+    )
+    other = standings.shipping(answer(cheap.proposal, 0.8), "no time was left")
+    assert (other.chosen_rank, other.why, other.chosen.value) == (2, "no time was left", 0.8)
+    nobody = answer(proposal("else"), 0.8)
+    assert standings.shipping(nobody, "no time was left").chosen_rank is None
+
+
+def test_what_stands_as_it_is_has_one_seed_and_holds_nobody_up():
+    own = finalist("winner", [0.9, 0.9, 0.9], Role.WINNER)
+    backbone = finalist("series backbone", [0.7])
+    backbone.as_is = True
+    standings = stand([own, backbone], referee())
+    assert (standings.seeds, standings.ranked) == (3, True)
+    assert standings.gain.scores == pytest.approx((0.9, 0.7))
 
 
 def test_fewer_than_three_seeds_are_not_enough():

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from polymix.cli.common import import_options
+from polymix.cli.reports import show_fusion, show_shipped
 from polymix.genotype import parse_genotype
 from polymix.records import Role, Status
 from polymix.units import show_count, show_score
@@ -83,15 +84,8 @@ def show_board(console: Console, board: dict[str, Any]) -> None:
     for table in leaderboard_table(board):
         console.print(table)
     _draw_best(console, board)
-    gain = board.get("fusion_gain")
-    if gain:
-        low, high = gain["ci"]
-        verdict = "" if low > 0 else " (within the noise)" if high >= 0 else " (fusion lost)"
-        console.print(
-            f"fusion gained {gain['value']:+.4f} [{low:+.4f}, {high:+.4f}] over the best single "
-            f"modality{verdict}",
-            soft_wrap=True,
-        )
+    show_shipped(console, board.get("chosen"))
+    show_fusion(console, board)
     _tell_failed(console, board)
     for warning in board.get("lost", []):
         console.print(f"warning: {warning}", style="red", soft_wrap=True, markup=False)

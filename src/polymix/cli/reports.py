@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from polymix.runs.fusion import fusion_line
 from polymix.units import show_score
 
 
@@ -19,15 +21,30 @@ def show_evaluation(console: Console, result: dict[str, Any]) -> None:
     for name, value in result["metrics"].items():
         table.add_row(name, show_score(value["value"]), _span(value["ci"]))
     console.print(table)
-    if not result["finalists"]:
-        return
+    if len(result["finalists"]) > 1:
+        console.print(_finalists(result))
+    show_shipped(console, result["shipped"])
+    if result["unscored"]:
+        count = len(result["unscored"])
+        say(
+            console,
+            f"the other {count} finalists are not scored on test rows: compared out of fold, they "
+            "keep no weights",
+        )
+    show_fusion(console, result)
+
+
+def _finalists(result: dict[str, Any]) -> Table:
+    """Every finalist on the test rows, and how the one that ships compares."""
     board = Table(title=f"Finalists, {result['split']} {result['metric']} (mean over seeds, 95%)")
-    versus = {v["label"]: v["difference"] for v in result["winner_minus"]}
-    for name in ("what", "seeds", "value", "95% interval", "winner minus this", "95% interval "):
-        board.add_column(name, justify="left" if name == "what" else "right")
+    versus = {v["label"]: v["difference"] for v in result["shipped_minus"]}
+    left = ("", "what")
+    for name in (*left, "seeds", "value", "95% interval", "shipped minus this", "95% interval "):
+        board.add_column(name, justify="left" if name in left else "right")
     for row in result["finalists"]:
         other = versus.get(row["label"])
         board.add_row(
+            "→" if row["shipped"] else "",
             escape(row["label"]),
             str(row["seeds"]),
             show_score(row["test"]["value"]),
@@ -35,7 +52,25 @@ def show_evaluation(console: Console, result: dict[str, Any]) -> None:
             "" if other is None else f"{other['value']:+.4f}",
             "" if other is None else _span(other["ci"], "+.4f"),
         )
-    console.print(board)
+    return board
+
+
+def show_shipped(console: Console, chosen: Mapping[str, Any] | None) -> None:
+    """Which finalist ships, and why."""
+    if chosen and chosen.get("why"):
+        say(console, f"→ {chosen['why']}")
+
+
+def show_fusion(console: Console, found: Mapping[str, Any]) -> None:
+    """What fusion gained, in the one sentence that says it everywhere."""
+    line = fusion_line(found)
+    if line is not None:
+        say(console, line)
+
+
+def say(console: Console, text: str) -> None:
+    """A line as it is."""
+    console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 def _span(ci: list[float | None], form: str = ".4f") -> str:
@@ -87,21 +122,8 @@ def show_explanation(console: Console, result: dict[str, Any]) -> None:
         f"with none {show_score(nothing['value'])}",
         soft_wrap=True, markup=False, highlight=False,
     )  # fmt: skip
-    fusion = result["fusion"]
-    if fusion is None:
-        missing = f"did fusion help: {result['fusion_missing']}"
-        console.print(missing, soft_wrap=True, markup=False, highlight=False)
-        return
-    low, high = fusion["gain"]["ci"]
-    verdict = "within the noise"
-    if None not in (low, high) and (low > 0 or high < 0):
-        verdict = "yes" if low > 0 else "no"
-    console.print(
-        f"did fusion help: {verdict}; {_signed(fusion['gain']['value'])} "
-        f"[{_span(fusion['gain']['ci'], '+.4f')}] over {fusion['modality']} alone, the best single "
-        f"modality, trained as such ({show_score(fusion['score']['value'])})",
-        soft_wrap=True, markup=False, highlight=False,
-    )  # fmt: skip
+    say(console, f"asked: {result['model']}")
+    show_fusion(console, result)
 
 
 def show_robustness(console: Console, result: dict[str, Any]) -> None:
@@ -131,6 +153,7 @@ def show_robustness(console: Console, result: dict[str, Any]) -> None:
             _span(row["change"]["ci"], "+.4f"),
         )
     console.print(table)
+    say(console, f"asked: {result['model']}")
 
 
 def _rows(result: dict[str, Any]) -> str:

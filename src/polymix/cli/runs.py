@@ -100,7 +100,7 @@ def explain(
     imports: Imports = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show how much each modality matters, on validation rows or TABLE, and what fusion gained."""
+    """Show how much each modality matters, on rows not trained on, and what fusion gained."""
     with errors(), plugged(imports, directory):
         from polymix.cli.reports import show_explanation
         from polymix.runs import explain as asked

@@ -1,4 +1,4 @@
-"""Which rows train, which choose, and which stay sealed until `evaluate`."""
+"""Which rows train, which choose, and which stay sealed until the choice is made."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TRAIN, VAL, TEST = 0, 1, 2
 
 
 class SealedRows:
-    """The test rows. Only `evaluate` opens them; nothing that chooses is ever handed this."""
+    """The test rows. Only reports open them; nothing that chooses is ever handed this."""
 
     def __init__(self, rows: np.ndarray) -> None:
         self._rows = rows
@@ -37,7 +37,7 @@ class Split:
     Attributes:
         train: rows that are trained on.
         val: rows that choose.
-        test: rows that nothing but `evaluate` reads, and the last refit, once the choice is made.
+        test: rows that nothing but reports reads, and the last refit, once the choice is made.
         folds: the fold of each development row, `(M,)` int64 from 0; none where rows are many, or
             where validation rows were named.
     """

@@ -14,9 +14,10 @@ import pandas as pd
 from polymix.data.dataset import Dataset
 from polymix.data.schema import Task
 from polymix.datasets import Progress
-from polymix.errors import DataError, RunFolderError
-from polymix.records import Interval, Role, Trial
-from polymix.runs.inference import Served, on_schema, predict_dataset
+from polymix.errors import DataError
+from polymix.records import Interval, Trial
+from polymix.runs.asked import check_finished, unsealed
+from polymix.runs.inference import on_schema, predict_dataset
 from polymix.runs.open_run import OpenRun
 from polymix.runs.rows import GIVEN, GivenRows, labelled, open_rows, own_table
 from polymix.runs.run_data import Data
@@ -44,11 +45,7 @@ def evaluate(
         DataError: there is no row to score.
     """
     with run.folder.hold():
-        if not run.finished:
-            raise RunFolderError(
-                f"{run.path}: the run is not finished, and the test rows stay sealed until "
-                f"it is: `polymix resume {run.path}` goes on with it"
-            )
+        check_finished(run)
         if isinstance(data, str | Path | pd.DataFrame):
             data = own_table(run, data, progress) or open_rows(run, data, progress)
             if not run.owns(data):
@@ -64,9 +61,10 @@ def evaluate_run(run: OpenRun, dataset: Dataset) -> dict[str, Any]:
     it say.
 
     Returns:
-        `{schema_version, split, n, metrics: {name: {value, ci}}, ece, finalists: […]}`, `ece` the
-        expected calibration error, none for a regression; it is also written to
-        `evaluation.json`.
+        `{schema_version, split, n, metrics: {name: {value, ci}}, ece, shipped, finalists: […],
+        shipped_minus: […], unscored: […], fusion_gain, fusion_missing}`, `ece` the expected
+        calibration error, none for a regression; it is also written to `evaluation.json`. What
+        fusion gained is what the run found when it chose: see `fusion_json`.
 
     Raises:
         DataError: the dataset has no test rows.
@@ -76,7 +74,7 @@ def evaluate_run(run: OpenRun, dataset: Dataset) -> dict[str, Any]:
         raise DataError(f"'{dataset.name}' has no test rows to evaluate on")
     targets = dataset.targets[rows]
     task = dataset.schema.target.task
-    served = _unsealed(run, dataset)
+    served = unsealed(run, dataset)
     predictions = served.predict(on_schema(dataset, served.schema), rows)
     asked = run.metric
     fitting = [m for m in METRICS.values() if task in m.tasks and m.fits(targets)]
@@ -94,7 +92,10 @@ def evaluate_run(run: OpenRun, dataset: Dataset) -> dict[str, Any]:
         "metric": asked.name,
         "metrics": metrics,
         "ece": calibration_error(targets, predictions) if task is not Task.REGRESSION else None,
+        "shipped": run.metrics.get("chosen"),
         **_finalists(run, dataset, Referee(asked, targets)),
+        "fusion_gain": run.metrics.get("fusion_gain"),
+        "fusion_missing": run.metrics.get("fusion_missing"),
     }
     run.folder.write_evaluation(result)
     return result
@@ -104,8 +105,8 @@ def evaluate_rows(run: OpenRun, rows: GivenRows) -> dict[str, Any]:
     """Score a run's model on other rows than its own.
 
     Returns:
-        As `evaluate_run`, `finalists` and `winner_minus` empty, and `of` the number of rows with
-        and without a label; nothing is written.
+        As `evaluate_run`, without any finalist, and `of` the number of rows with and without a
+        label; nothing is written.
     """
     served, asked = run.served, run.metric
     targets, task = rows.targets, rows.dataset.schema.target.task
@@ -123,8 +124,12 @@ def evaluate_rows(run: OpenRun, rows: GivenRows) -> dict[str, Any]:
         "of": rows.of,
         "metric": asked.name,
         "metrics": metrics,
+        "shipped": run.metrics.get("chosen"),
         "finalists": [],
-        "winner_minus": [],
+        "shipped_minus": [],
+        "unscored": [],
+        "fusion_gain": run.metrics.get("fusion_gain"),
+        "fusion_missing": run.metrics.get("fusion_missing"),
     }
 
 
@@ -133,25 +138,12 @@ def _score(metric: Metric, targets: np.ndarray, predictions: np.ndarray) -> Inte
     return Referee(metric, targets).combined([(1.0, Predictions("model", predictions))])
 
 
-def _unsealed(run: OpenRun, dataset: Dataset) -> Served:
-    """The model that the test rows may be asked of: what ships may have been fitted on them."""
-    key = run.metrics.get("development")
-    if key is None or key == run.metrics.get("refit"):
-        return run.served
-    with run.ledger() as ledger:
-        trial = next((t for t in ledger.trials() if t.key == key), None)
-        if trial is None or trial.weights is None:
-            raise RunFolderError(
-                f"{run.path}: the ledger has no model that was fitted without the test rows: "
-                "restore it, or run again"
-            )
-        fitted = run.evaluator(dataset, ledger).trained(trial)
-    return Served(fitted, run.served.schema, run.device)
-
-
 def _finalists(run: OpenRun, dataset: Dataset, referee: Referee) -> dict[str, Any]:
-    """Every ranked finalist on the test rows, over its seeds, and what its own winner gained."""
-    rows = dataset.split.test.open()
+    """Every finalist that has weights on the test rows, over its seeds, and what ships minus it.
+
+    Those that were compared out of fold have none, but for what ships.
+    """
+    rows, shipped = dataset.split.test.open(), (run.metrics.get("chosen") or {}).get("rank")
     listed = [f for f in run.metrics["finalists"] if f["rank"] is not None]
     scored: dict[int, Sequence[Predictions]] = {}
     with run.ledger() as ledger:
@@ -160,13 +152,14 @@ def _finalists(run: OpenRun, dataset: Dataset, referee: Referee) -> dict[str, An
         for finalist in listed:
             trials = [known[t["key"]] for t in finalist["trials"] if t["key"] in known]
             kept = [t for t in trials if t.weights is not None][: max(1, finalist["seeds"])]
-            if run.metrics.get("folds") and finalist["rank"] == run.metrics["chosen"]["rank"]:
+            if run.metrics.get("folds") and finalist["rank"] == shipped:
                 kept = [known[key] for key in [run.metrics.get("development")] if key in known]
             whole = [ledger.get(t.key, t.proposal) or t for t in kept]
             scored[finalist["rank"]] = [_predicted(t, evaluator, dataset, rows) for t in whole]
     board = [
         {
             "rank_val": f["rank"],
+            "shipped": f["rank"] == shipped,
             "label": f["label"],
             "role": f["role"],
             "roles": f["roles"],
@@ -178,16 +171,17 @@ def _finalists(run: OpenRun, dataset: Dataset, referee: Referee) -> dict[str, An
         for f in listed
         if scored[f["rank"]]
     ]
-    own = next((f["rank"] for f in listed if Role.WINNER.value in f["roles"]), None)
-    versus = [
+    ours = () if shipped is None else scored.get(shipped, ())
+    minus = [
         {
             "label": f["label"],
-            "difference": interval_json(referee.difference(scored[own], scored[f["rank"]])),
+            "difference": interval_json(referee.difference(ours, scored[f["rank"]])),
         }
         for f in listed
-        if own is not None and f["rank"] != own and scored[f["rank"]] and scored[own]
+        if f["rank"] != shipped and scored[f["rank"]] and ours
     ]
-    return {"finalists": board, "winner_minus": versus}
+    unscored = [f["label"] for f in listed if not scored[f["rank"]]]
+    return {"finalists": board, "shipped_minus": minus, "unscored": unscored}
 
 
 def _predicted(

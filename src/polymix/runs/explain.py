@@ -15,21 +15,16 @@ from math import comb
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from polymix import seeds
 from polymix.data.dataset import Dataset
-from polymix.data.schema import Decision, Schema
 from polymix.datasets import Progress
-from polymix.errors import RunFolderError
-from polymix.records import Role
-from polymix.runs.inference import Served, on_schema
+from polymix.runs.asked import asked_of
 from polymix.runs.open_run import OpenRun
-from polymix.runs.rows import MAX_EXPLAINED_ROWS, GivenRows, scored_rows
+from polymix.runs.rows import MAX_EXPLAINED_ROWS
 from polymix.runs.run_data import Data
 from polymix.scoring.calibration import for_metric
 from polymix.scoring.intervals import Predictions, Referee, interval_json
-from polymix.store.run_folder import RunFolder
 
 SCHEMA_VERSION = 1
 EXACT = 8
@@ -97,23 +92,21 @@ def explain(
 
     Args:
         run: whose model it is.
-        data: rows of one's own; the run's own validation rows where not given.
+        data: rows of one's own; the run's own where not given: see `asked_of`.
         rows: at most so many are drawn, which bounds the time this takes.
         progress: called as `progress(done, total, what)`.
 
     Returns:
-        `{schema_version, split, n, of, metric, score, nothing, exact, modalities: [{name, present,
-        shapley, ablation, alone}], fusion, fusion_missing}`, each score `{value, ci}`, modalities
-        by Shapley value. `ablation` is the score minus that without the modality, `alone` the score
-        with it alone, `present` the share of the rows that have it. `fusion` is what the model
-        gained over the run's best single modality, trained as such, on the same rows: `{gain,
-        score, single, modality}`, or none where there is nothing to compare: `fusion_missing` says
-        why.
+        `{schema_version, split, n, of, model, metric, score, nothing, exact, modalities: [{name,
+        present, shapley, ablation, alone}], fusion_gain, fusion_missing}`, each score `{value,
+        ci}`, modalities by Shapley value. `ablation` is the score minus that without the modality,
+        `alone` the score with it alone, `present` the share of the rows that have it. What fusion
+        gained is what the run found when it chose: see `fusion_json`.
     """
-    served, metric = run.served, run.metric
-    scored = scored_rows(run, data, progress, most=rows)
+    metric, asked = run.metric, asked_of(run, data, progress, rows)
+    scored, target = asked.rows, asked.schema.target
     referee = Referee(metric, scored.targets)
-    players = served.reads
+    players = asked.reads
     every: Coalition = frozenset(players)
     exact = len(players) <= EXACT
     shares = (
@@ -127,8 +120,8 @@ def explain(
     for done, coalition in enumerate(sorted(wanted, key=sorted)):
         if progress is not None:
             progress(done, len(wanted), "sets of modalities")
-        found = served.predict(keep_only(scored.dataset, coalition), scored.index)
-        found = for_metric(metric, served.schema.target, found)
+        found = asked.predict(keep_only(scored.dataset, coalition), scored.index)
+        found = for_metric(metric, target, found)
         worth[coalition] = Predictions(",".join(sorted(coalition)), found)
 
     def told(of: Mapping[Coalition, float]) -> dict[str, Any]:
@@ -147,69 +140,17 @@ def explain(
         for player in players
     ]
     modalities.sort(key=lambda m: -m["shapley"]["value"])
-    fusion = _fusion(run, scored, referee, worth[every])
     return {
         "schema_version": SCHEMA_VERSION,
         "split": scored.split,
         "n": len(scored.index),
         "of": scored.of,
+        "model": asked.told,
         "metric": metric.name,
         "score": told({every: 1.0}),
         "nothing": told({frozenset(): 1.0}),
         "exact": exact,
         "modalities": modalities,
-        "fusion": None if isinstance(fusion, str) else fusion,
-        "fusion_missing": fusion if isinstance(fusion, str) else None,
+        "fusion_gain": run.metrics.get("fusion_gain"),
+        "fusion_missing": run.metrics.get("fusion_missing"),
     }
-
-
-def _fusion(
-    run: OpenRun, rows: GivenRows, referee: Referee, whole: Predictions
-) -> dict[str, Any] | str:
-    """What the model gained over the best single modality, trained as such; or why none is told."""
-    listed = [f for f in run.metrics["finalists"] if Role.SINGLE.value in f["roles"]]
-    listed = [f for f in listed if f["rank"] is not None]
-    if len(run.served.reads) < 2:
-        return f"the model reads {run.served.reads[0]} alone"
-    if not listed:
-        return "there is no single modality to compare with"
-    best = min(listed, key=lambda f: f["rank"])
-    with run.ledger() as ledger:
-        known = {t.key: t for t in ledger.trials() if t.weights is not None and t.score}
-        trials = [known[t["key"]] for t in best["trials"] if t["key"] in known]
-        if not trials:
-            # Those of folds are let go: what they said out of fold is on the leaderboard.
-            return f"the weights of {best['label']} were not kept: see the leaderboard"
-        dataset = on_schema(rows.dataset, run.folder.schema)
-        evaluator = run.evaluator(dataset, ledger)
-        trial = max(trials, key=lambda t: t.value)
-        model = evaluator.trained(trial)
-    schema = served_as(evaluator.schema_for(trial.proposal.recipe), run.folder, trial.key)
-    alone = Served(model, schema, run.device)
-    found = alone.predict(on_schema(dataset, schema), rows.index)
-    single = Predictions("single modality", for_metric(referee.metric, schema.target, found))
-    return {
-        "gain": interval_json(referee.combined([(1.0, whole), (-1.0, single)])),
-        "score": interval_json(referee.combined([(1.0, single)])),
-        "single": best["label"],
-        "modality": alone.reads[0],
-    }
-
-
-def served_as(schema: Schema, folder: RunFolder, key: str) -> Schema:
-    """The schema of a finalist's model, with what the run decided for it on validation rows.
-
-    Raises:
-        RunFolderError: `metrics.json` says nothing sensible.
-    """
-    assert folder.metrics is not None
-    known = folder.metrics.get("decisions")
-    told = known.get(key) if isinstance(known, Mapping) else None
-    try:
-        decision = None if told is None else Decision.model_validate(told)
-    except ValidationError:
-        raise RunFolderError(
-            f"{folder.path / 'metrics.json'}: the decision of trial {key} is none: restore it"
-        ) from None
-    target = schema.target.model_copy(update={"decision": decision})
-    return schema.model_copy(update={"target": target})

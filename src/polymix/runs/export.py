@@ -27,7 +27,7 @@ from polymix.errors import MissingExtraError, PolymixError, SearchError, UsageEr
 from polymix.nn.model import Model
 from polymix.runs.inference import Served, on_schema
 from polymix.runs.open_run import OpenRun
-from polymix.runs.rows import GivenRows, open_rows, scored_rows
+from polymix.runs.rows import GivenRows, labelled, open_rows
 from polymix.runs.run_data import Data
 from polymix.store.files import write_atomic
 from polymix.train.objective import Objective
@@ -86,7 +86,8 @@ def export_run(
     """
     served = run.served
     if data is None:
-        rows = scored_rows(run, None, progress)
+        own = on_schema(run.data(None, progress), served.schema)
+        rows = labelled(own, own.split.val, "validation")
     else:
         rows = GivenRows.every(on_schema(open_rows(run, data, progress), served.schema))
     return export_onnx(served, path, rows)

@@ -12,10 +12,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from polymix.records import EpochRecord, Interval, Role, Trial
+from polymix.records import EpochRecord, Role, Trial
+from polymix.runs.fusion import fusion_json
 from polymix.runs.open_run import OpenRun
 from polymix.search.driver import Outcome
-from polymix.search.standings import Standing
+from polymix.search.standings import Standing, Standings
 from polymix.tables.report import lost_lines
 
 SCHEMA_VERSION = 1
@@ -28,13 +29,13 @@ def metrics_json(outcome: Outcome, metric: str) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "metric": metric,
-        "chosen": None if chosen is None else {"key": chosen.key, "rank": standings.chosen_rank},
+        "chosen": None if chosen is None else _chosen(standings, chosen),
         "refit": None if outcome.refitted is None else outcome.refitted.key,
         "development": None if outcome.development is None else outcome.development.key,
         "folds": 0 if chosen is None else chosen.proposal.fidelity.folds,
         "seeds": standings.seeds,
         "ranked": standings.ranked,
-        "fusion_gain": _interval(standings.gain),
+        **fusion_json(standings, metric),
         "notes": list(outcome.notes),
         "finalists": [_finalist(row) for row in standings.rows],
         "random": [t.key for t in outcome.random],
@@ -42,10 +43,15 @@ def metrics_json(outcome: Outcome, metric: str) -> dict[str, Any]:
     }
 
 
-def _interval(interval: Interval | None) -> dict[str, Any] | None:
-    if interval is None:
-        return None
-    return {"value": interval.value, "ci": [interval.low, interval.high]}
+def _chosen(standings: Standings, chosen: Trial) -> dict[str, Any]:
+    """What ships: its trial, its finalist, if it is one, and why."""
+    row = next((r for r in standings.rows if r.rank and r.rank == standings.chosen_rank), None)
+    return {
+        "key": chosen.key,
+        "rank": standings.chosen_rank,
+        "label": None if row is None else row.finalist.label,
+        "why": standings.why,
+    }
 
 
 def _finalist(row: Standing) -> dict[str, Any]:
@@ -59,6 +65,7 @@ def _finalist(row: Standing) -> dict[str, Any]:
         "architecture": str(finalist.proposal.genotype),
         "role": finalist.roles[0].value,
         "roles": [role.value for role in finalist.roles],
+        "modalities": list(finalist.proposal.genotype.modalities),
         "score_val": row.score.value if row.score else None,
         "ci": [row.score.low, row.score.high] if row.score else None,
         "seeds": row.seeds,
@@ -150,9 +157,8 @@ def leaderboard(
         "epochs": [_epoch_row(record) for record in epochs],
     }
     if metrics:
-        board |= {
-            name: metrics[name] for name in ("chosen", "seeds", "ranked", "fusion_gain", "notes")
-        }
+        told = "chosen", "seeds", "ranked", "fusion_gain", "fusion_missing", "notes"
+        board |= {name: metrics.get(name) for name in told}
     return board
 
 

@@ -104,7 +104,7 @@ def _probed(
     alone = {
         _modality(trials[0]): trials
         for f in finalists
-        if "single" in f["roles"] and (trials := kept[f["label"]])
+        if "single" in f["roles"] and (trials := kept[f["label"]]) and _encoders(trials[0])
     }
     rows = []
     for label, trials in kept.items():

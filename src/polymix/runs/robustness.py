@@ -12,9 +12,9 @@ from polymix import seeds
 from polymix.data.dataset import Dataset
 from polymix.data.schema import Kind, Modality
 from polymix.datasets import Progress
-from polymix.runs.inference import Served
+from polymix.runs.asked import Asked, asked_of
 from polymix.runs.open_run import OpenRun
-from polymix.runs.rows import MAX_EXPLAINED_ROWS, GivenRows, scored_rows
+from polymix.runs.rows import MAX_EXPLAINED_ROWS, GivenRows
 from polymix.runs.run_data import Data
 from polymix.scoring.calibration import for_metric
 from polymix.scoring.intervals import Predictions, Referee, interval_json
@@ -46,11 +46,11 @@ class Case:
     unit: str
 
 
-def cases(served: Served) -> list[Case]:
+def cases(asked: Asked) -> list[Case]:
     """Every case, for the modalities that the model reads."""
     found = []
-    for name in served.reads:
-        if served.schema[name].kind is Kind.TEXT:
+    for name in asked.reads:
+        if asked.schema[name].kind is Kind.TEXT:
             found += [Case(name, "noise", level, "share of tokens") for level in SHARES]
         else:
             found += [Case(name, "noise", level, "training std") for level in NOISE]
@@ -69,26 +69,26 @@ def robustness(
 
     Args:
         run: whose model it is.
-        data: rows of one's own; the run's own validation rows where not given.
+        data: rows of one's own; the run's own where not given: see `asked_of`.
         rows: at most so many are drawn.
         progress: called as `progress(done, total, what)`.
 
     Returns:
-        `{schema_version, split, n, of, metric, score, rows: [{modality, how, level, unit, score,
-        change}]}`, each score `{value, ci}`; `change` is paired by row.
+        `{schema_version, split, n, of, model, metric, score, rows: [{modality, how, level, unit,
+        score, change}]}`, each score `{value, ci}`; `change` is paired by row.
     """
-    served, metric = run.served, run.metric
-    scored = scored_rows(run, data, progress, most=rows)
+    metric, asked = run.metric, asked_of(run, data, progress, rows)
+    scored = asked.rows
     referee = Referee(metric, scored.targets)
-    target = served.schema.target
-    found = served.predict(scored.dataset, scored.index)
+    target = asked.schema.target
+    found = asked.predict(scored.dataset, scored.index)
     clean = Predictions("as they are", for_metric(metric, target, found))
-    every, told = cases(served), []
+    every, told = cases(asked), []
     for done, case in enumerate(every):
         if progress is not None:
             progress(done, len(every), "worse inputs")
         key = f"{case.modality} {case.how} {case.level}"
-        worse = Predictions(key, for_metric(metric, target, predict_worse(served, scored, case)))
+        worse = Predictions(key, for_metric(metric, target, predict_worse(asked, case)))
         told.append(
             {
                 "modality": case.modality,
@@ -104,24 +104,25 @@ def robustness(
         "split": scored.split,
         "n": len(scored.index),
         "of": scored.of,
+        "model": asked.told,
         "metric": metric.name,
         "score": interval_json(referee.combined([(1.0, clean)])),
         "rows": told,
     }
 
 
-def predict_worse(served: Served, rows: GivenRows, case: Case) -> np.ndarray:
+def predict_worse(asked: Asked, case: Case) -> np.ndarray:
     """Predictions `(N, K)` with one modality made worse."""
+    rows = asked.rows
     if case.how == "dropped":
-        return served.predict(dropped(rows, case), rows.index)
-    spread = deviations(rows, served.schema[case.modality])
+        return asked.predict(dropped(rows, case), rows.index)
+    spread = deviations(rows, asked.schema[case.modality])
     parts = []
     for start in range(0, len(rows.index), CHUNK):
         index = rows.index[start : start + CHUNK]
         noise = seeds.stream(0, "noise", case.modality, start)
-        parts.append(
-            served.predict(noisy(rows.dataset, index, case, spread, noise), np.arange(len(index)))
-        )
+        worse = noisy(rows.dataset, index, case, spread, noise)
+        parts.append(asked.predict(worse, np.arange(len(index)), origin=index))
     return np.concatenate(parts)
 
 

@@ -17,7 +17,6 @@ from polymix.data.schema import Schema, Task
 from polymix.data.split import SealedRows, Split
 from polymix.datasets import DATASETS, Progress, open_dataset
 from polymix.errors import DataError, PolymixError, UsageError, did_you_mean
-from polymix.runs.inference import on_schema
 from polymix.runs.open_run import OpenRun
 from polymix.runs.run_data import Data
 from polymix.tables.read import read_rows
@@ -37,7 +36,7 @@ class GivenRows:
     Attributes:
         dataset: on the model's schema.
         index: which of its rows `(N,)`; where they are to be scored, all of them are labelled.
-        split: `validation`, `test`, or `given`.
+        split: `validation`, `test`, `out-of-fold`, or `given`.
         of: how many rows there were to take them from.
     """
 
@@ -81,42 +80,25 @@ def labelled(dataset: Dataset, index: np.ndarray, split: str) -> GivenRows:
     return GivenRows(dataset, index[known], split, len(index))
 
 
-def scored_rows(
-    run: OpenRun,
-    data: Data | None,
-    progress: Progress | None,
-    *,
-    most: int = MAX_EXPLAINED_ROWS,
-) -> GivenRows:
-    """Labelled rows: those given, or, of the run's own data, the validation rows.
-
-    Where the choice was made out of fold these were trained on, and are called so.
+def opened_rows(run: OpenRun, data: Data | None, progress: Progress | None) -> tuple[Dataset, bool]:
+    """The rows that a user names, and whether they are the run's own, with its splits.
 
     Args:
-        run: whose model scores them.
+        run: its own are meant where nothing is named.
         data: what a user names, if anything.
         progress: called as `progress(done, total, what)` while rows are read.
-        most: at most so many are drawn.
 
     Raises:
-        UsageError: none is to be drawn, or there is no such thing.
-        DataError: no row has a label, or the rows are none of the model's.
+        UsageError: there is no such thing.
+        DataError: it cannot be read.
         RunFolderError: the folder belongs to other data.
     """
-    if most < 1:
-        raise UsageError(f"--rows must be at least 1, but got {most}")
-    schema = run.served.schema  # before rows are read, which may take long
     opened = None
     if data is not None:
         opened = own_table(run, data, progress) or open_rows(run, data, progress)
     if opened is None or run.owns(opened):
-        dataset = on_schema(run.data(opened, progress), schema)
-        # After a choice out of fold, the model that ships was fitted on these rows, too.
-        fitted = bool((run.folder.metrics or {}).get("folds"))
-        name = "training" if fitted else "validation"
-        return labelled(dataset, dataset.split.val, name).drawn(most)
-    dataset = on_schema(opened, schema)
-    return labelled(dataset, np.arange(len(dataset)), GIVEN).drawn(most)
+        return run.data(opened, progress), True
+    return opened, False
 
 
 def own_table(run: OpenRun, given: Data, progress: Progress | None) -> Dataset | None:

@@ -20,7 +20,7 @@ from polymix.data.dataset import Dataset
 from polymix.data.schema import Schema
 from polymix.datasets.own_table import files_of_table
 from polymix.methods.strategies import make_strategy
-from polymix.records import Budget, Role, Trial
+from polymix.records import Budget, Trial
 from polymix.runs.config import RunConfig
 from polymix.runs.devices import check_device
 from polymix.runs.evaluator import evaluator_of
@@ -165,7 +165,6 @@ class Session:
             _scored_targets(evaluator, chosen),
             validation_predictions(chosen),
         )
-        metrics["decisions"] = _decisions(outcome, evaluator)
         model = evaluator.trained(shipped)
         weights = {name: t.detach().cpu() for name, t in model.state_dict().items()}
         self.folder.finish_model(shipped.proposal.genotype.to_json(), weights, metrics)
@@ -188,21 +187,6 @@ def served_schema(evaluator: Evaluator, trial: Trial) -> Schema:
 def _scored_targets(evaluator: Evaluator, trial: Trial) -> np.ndarray:
     """Targets of the rows that scored a trial."""
     return evaluator.scored_targets(trial.proposal.fidelity.folds)
-
-
-def _decisions(outcome: Outcome, evaluator: Evaluator) -> dict[str, Any]:
-    """What was decided for each model of one modality, by its trial's key.
-
-    It is asked again on rows that are not the run's, where nothing may be fitted.
-    """
-    return {
-        trial.key: decision.model_dump(mode="json")
-        for row in outcome.standings.rows
-        if Role.SINGLE in row.finalist.roles
-        for trial in row.finalist.trials
-        if trial.predictions is not None
-        if (decision := served_schema(evaluator, trial).target.decision) is not None
-    }
 
 
 def validation_predictions(trial: Trial) -> np.ndarray:

@@ -398,10 +398,10 @@ class Driver:
         folded = chosen.proposal.fidelity.folds > 0
         development = shipping.fit(chosen, sealed=False) if folded else None
         if folded and development is None:
-            self.state.note(
-                "no time was left to fit what was chosen: what ships is the first model"
-            )
-            return replace(outcome, refitted=self._first, development=self._first)
+            why = "no time was left to fit what was chosen: what ships is the first model"
+            self.state.note(why)
+            outcome = replace(outcome, notes=tuple(self.state.notes))
+            return outcome if self._first is None else self._first_ships(outcome, scored, why)
         fitted = replace(outcome, refitted=development, development=development)
         left_out = len(self.evaluator.dataset.split.test) or not folded
         if not self.refit or not left_out:
@@ -412,6 +412,15 @@ class Driver:
             self.state.note("no time was left to fit the sealed rows, too")
             return fitted
         return replace(fitted, refitted=whole, notes=tuple(self.state.notes))
+
+    def _first_ships(self, outcome: Outcome, scored: Sequence[Trial], why: str) -> Outcome:
+        """The first model in place of what was chosen, judged by its own trial."""
+        first = self._first
+        assert first is not None
+        genotype = first.proposal.genotype
+        trial = next(t for t in scored if t.proposal.genotype == genotype and t.usable)
+        standings = outcome.standings.shipping(trial, why)
+        return replace(outcome, standings=standings, refitted=first, development=first)
 
     def _refit(self, chosen: Trial, used: int) -> Trial | None:
         """Train the chosen one again, as it was, on training and validation rows.

@@ -55,7 +55,7 @@ class Comparator(Protocol):
 
 
 class Combiner(Protocol):
-    """Makes one more finalist of those that are trained."""
+    """Makes more finalists of those that are trained."""
 
     def combine(
         self,
@@ -63,8 +63,8 @@ class Combiner(Protocol):
         finalists: Sequence[Finalist],
         trials: Sequence[Trial],
         deadline: float | None,
-    ) -> Finalist | None:
-        """The finalist, trained; none where there is nothing to combine, or no time left.
+    ) -> Sequence[Finalist]:
+        """Finalists, trained; none where there is nothing to combine, or no time left.
 
         Args:
             run: whose budget it spends.
@@ -80,7 +80,7 @@ class FinalistRounds:
     Args:
         run: whose budget they spend.
         comparators: who else stands among them, in this order.
-        combiner: makes one more of those that are trained; none for none.
+        combiner: makes more of those that are trained; none for none.
         trials: the strategy's trials.
         random: random search's.
     """
@@ -96,10 +96,13 @@ class FinalistRounds:
         self.run, self.combiner = run, combiner
         self.trials = [*trials, *random]
         self.finalists = self._who(comparators, random)
+        self.trials += [t for f in self.finalists for t in f.tried]
         self.plan = self._plan(len(self.trials))
         dropped = self.plan.get("left out", ())
         kept = [f for f in self.finalists if f.label not in dropped]
-        self.finalists = kept[: self.plan["finalists"]]
+        kept = kept[: self.plan["finalists"]]
+        planned = self.plan["epochs"] * self.plan["rows"]
+        self.finalists = [f for f in kept if not self._outdone(f, kept, planned)]
 
     @property
     def expected(self) -> int:
@@ -124,6 +127,7 @@ class FinalistRounds:
                     grace = max(5.0, 0.05 * (run.clock.limit or 0.0))
                     deadline = max(deadline, time.monotonic() + grace)
                 before = run.trial_runner.fresh
+                part = [f for f in part if repeat == 0 or not f.as_is]
                 cohort = [self._at(finalist, run.seed + repeat) for finalist in part]
                 roles = [finalist.roles[0] for finalist in part]
                 trials = run.trial_runner.evaluate(cohort, roles, deadline)
@@ -133,11 +137,11 @@ class FinalistRounds:
                 if run.trial_runner.fresh > before and any(f.scored for f in self.finalists):
                     yield self.standings()
             repeat, took = repeat + 1, time.monotonic() - begun
-        combined = self.combiner and self.combiner.combine(
-            run, self.finalists, self.trials, deadline
-        )
+        if self.combiner is None:
+            return
+        combined = self.combiner.combine(run, self.finalists, self.trials, deadline)
         if combined:
-            self.finalists.append(combined)
+            self.finalists += combined
             yield self.standings()
 
     def _another_seed(self, seeds: int, took: float) -> bool:
@@ -160,7 +164,7 @@ class FinalistRounds:
     def _at(self, finalist: Finalist, seed: int) -> Proposal:
         """A finalist's proposal at a seed; one that the search scored out of fold is that again."""
         stage = finalist.label
-        if finalist.proposal.fidelity.folds:
+        if finalist.as_is or finalist.proposal.fidelity.folds:
             return replace(finalist.proposal, stage=stage, share=float("inf"))
         epochs = self.plan["epochs"] if self._fit_seconds(finalist) is None else 1
         fidelity = Fidelity(self.plan["rows"], epochs, seed, folds=self.run.folds)
@@ -170,7 +174,7 @@ class FinalistRounds:
 
     def standings(self) -> Standings:
         """As they are now."""
-        return stand(self.finalists, self.run.referee(self.run.folds))
+        return stand(self.finalists, self.run.referee(self.run.folds), self.trials)
 
     # Who.
 
@@ -236,6 +240,16 @@ class FinalistRounds:
         try:
             while True:
                 found = self._timed(remaining, seeds, epochs, rows, least)
+                planned = found["epochs"] * found.get("rows", rows)
+                outdone = [f for f in self.finalists if self._outdone(f, self.finalists, planned)]
+                if outdone:
+                    # What stands as it is was trained for as long; what they free is no reason
+                    # to train the others for longer than it.
+                    dropped += [f.label for f in outdone]
+                    self.finalists = [f for f in self.finalists if f not in outdone]
+                    settled = [f.proposal.fidelity.epochs for f in self.finalists if f.as_is]
+                    epochs = min(epochs, *settled)
+                    continue
                 singles = [f for f in self.finalists if Role.SINGLE in f.roles]
                 spare = [
                     f
@@ -285,7 +299,23 @@ class FinalistRounds:
     def _known(self, finalist: Finalist) -> bool:
         """Whether the search scored it out of fold."""
         asked = finalist.proposal
-        return bool(asked.fidelity.folds) and any(t.proposal == asked for t in self.trials)
+        settled = finalist.as_is or bool(asked.fidelity.folds)
+        return settled and any(t.proposal == asked for t in self.trials)
+
+    def _outdone(self, finalist: Finalist, others: Sequence[Finalist], planned: int) -> bool:
+        """Whether the same genotype stands as it is, trained on as many rows as are planned.
+
+        Args:
+            finalist: to be trained.
+            others: all of them.
+            planned: rows that it would see, over all epochs.
+        """
+        return not finalist.as_is and any(
+            other.as_is
+            and other.proposal.genotype == finalist.proposal.genotype
+            and other.proposal.fidelity.epochs * other.proposal.fidelity.rows >= planned
+            for other in others
+        )
 
     def _epoch_seconds(self, finalist: Finalist, rows: int) -> float:
         """Seconds of an epoch, predicted, and corrected by how probes of the same blocks did."""
@@ -326,10 +356,11 @@ def _merged(finalists: Sequence[Finalist]) -> list[Finalist]:
     """One finalist a genotype and recipe; it has all the roles that came to it."""
     found: dict[tuple[Any, ...], Finalist] = {}
     for one in finalists:
-        where = (one.proposal.genotype, one.proposal.recipe, one.proposal.init)
+        where = (one.proposal.genotype, one.proposal.recipe, one.proposal.init, one.as_is)
         if where in found:
             found[where].roles += one.roles
             found[where].label += f" = {one.label}"
+            found[where].tried += one.tried
         else:
             found[where] = one
     return list(found.values())

@@ -81,6 +81,11 @@ class MixGenotype(Genotype):
         """One modality alone."""
         return cls(encoders=((modality, encoder),))
 
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities that are read."""
+        return tuple(name for name, _ in self.encoders)
+
     def __str__(self) -> str:
         parts = [f"{name}:{block}" for name, block in self.encoders]
         parts += [self.fusion] if self.fusion else []

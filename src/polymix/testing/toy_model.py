@@ -39,6 +39,11 @@ class ToyGenotype(Genotype):
     width: int = Field(default=8, ge=1)
     activation: Activation = "relu"
 
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities that are read."""
+        return tuple(name for name, _ in self.encoders)
+
     def __str__(self) -> str:
         read = " ".join(f"{n}[{i}]" for (n, _), i in zip(self.encoders, self.features, strict=True))
         return f"{read} {self.activation}"

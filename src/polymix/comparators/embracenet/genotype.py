@@ -33,5 +33,10 @@ class EmbraceGenotype(Genotype):
             raise ValueError(f"a modality has one encoder, but got {names}")
         return self
 
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities that are read."""
+        return tuple(name for name, _ in self.encoders)
+
     def __str__(self) -> str:
         return " + ".join([*(f"{n}:{block}" for n, block in self.encoders), f"embrace{self.width}"])

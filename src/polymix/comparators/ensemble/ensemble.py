@@ -1,7 +1,9 @@
 """The finalist that is made of finalists: at each seed, a greedy mean of what that seed trained.
 
-A seed's ensemble is chosen from that seed's models alone, so that it is compared with them seed by
-seed, as they are with each other; what it is chosen by, and ranked by, are validation rows.
+Beside it stands the best mean of models that read one modality, so that what fusion gains is told
+apart from what averaging gains. A seed's ensemble is chosen from that seed's models alone, so that
+it is compared with them seed by seed, as they are with each other; what it is chosen by, and ranked
+by, are validation rows.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ FOLDED_STEPS = 25
 
 
 class GreedyEnsemble:
-    """The ensemble of each seed, or of all that was scored out of fold, as one finalist.
+    """The ensemble of each seed, or of all that was scored out of fold, as a finalist.
 
     Nothing is trained, so that `--trials` does not count it.
     """
@@ -35,20 +37,56 @@ class GreedyEnsemble:
         finalists: Sequence[Finalist],
         trials: Sequence[Trial],
         deadline: float | None,
-    ) -> Finalist | None:
-        """The finalist; none where no seed has two models, or no time is left."""
+    ) -> Sequence[Finalist]:
+        """The ensemble of everything, and the best one of a single modality, as far as there are.
+
+        None is there where no seed has two models, or no time is left.
+        """
         if run.folds:
-            return _out_of_fold(run, [*trials, *(t for f in finalists for t in f.trials)])
-        seeds = sorted({t.proposal.fidelity.seed for f in finalists for t in f.scored})
-        proposals = [p for seed in seeds if (p := _proposal(run, finalists, seed)) is not None]
-        if not proposals:
-            return None
-        found = Finalist(proposals[0], (Role.ENSEMBLE,), "ensemble")
-        found.trials += run.trial_runner.evaluate(proposals, Role.ENSEMBLE, deadline)
-        return found if found.scored else None
+            every = [*trials, *(t for f in finalists for t in f.trials)]
+
+            def make(only: str | None) -> Finalist | None:
+                return _out_of_fold(run, _reading(every, only), only)
+        else:
+
+            def make(only: str | None) -> Finalist | None:
+                return _of_seeds(run, finalists, only, deadline)
+
+        names = [one.name for one in run.evaluator.dataset.schema.modalities]
+        alone = [made for name in names if len(names) > 1 and (made := make(name)) is not None]
+        best = max(alone, key=lambda f: f.scored[0].value, default=None)
+        whole = make(None)
+        if best is not None and whole is not None and best.trials == whole.trials:
+            return [best]  # the members of the best of all read one modality
+        return [one for one in (whole, best) if one is not None]
 
 
-def _out_of_fold(run: Run, trials: Sequence[Trial]) -> Finalist | None:
+def _reading(trials: Sequence[Trial], only: str | None) -> list[Trial]:
+    """Those that read one modality; all of them where none is named."""
+    return [t for t in trials if only is None or t.proposal.genotype.modalities == (only,)]
+
+
+def _finalist(proposal: Proposal, only: str | None) -> Finalist:
+    roles = (Role.ENSEMBLE,) if only is None else (Role.ENSEMBLE, Role.SINGLE)
+    return Finalist(proposal, roles, "ensemble" if only is None else f"ensemble of {only} alone")
+
+
+def _of_seeds(
+    run: Run, finalists: Sequence[Finalist], only: str | None, deadline: float | None
+) -> Finalist | None:
+    """The ensemble of each seed's models, as one finalist."""
+    scored = _reading([t for f in finalists for t in f.scored if t.weights], only)
+    seeds = sorted({t.proposal.fidelity.seed for t in scored})
+    members = ([t for t in scored if t.proposal.fidelity.seed == seed] for seed in seeds)
+    proposals = [p for several in members if (p := _proposal(run, several)) is not None]
+    if not proposals:
+        return None
+    found = _finalist(proposals[0], only)
+    found.trials += run.trial_runner.evaluate(proposals, Role.ENSEMBLE, deadline)
+    return found if found.scored else None
+
+
+def _out_of_fold(run: Run, trials: Sequence[Trial], only: str | None) -> Finalist | None:
     """The greedy mean of everything that was scored out of fold, as one finalist.
 
     Its predictions are the mean of its members', so that there is nothing to compute; members are
@@ -81,13 +119,13 @@ def _out_of_fold(run: Run, trials: Sequence[Trial]) -> Finalist | None:
     costs = [members[i].cost for i in weights]
     cost = Cost(sum(c.params for c in costs), sum(c.flops for c in costs))
     trial = run.trial_runner.record(proposal, Role.ENSEMBLE, score, cost, mean)
-    return Finalist(proposal, (Role.ENSEMBLE,), "ensemble", [trial])
+    found = _finalist(proposal, only)
+    found.trials.append(trial)
+    return found
 
 
-def _proposal(run: Run, finalists: Sequence[Finalist], seed: int) -> Proposal | None:
-    members = [
-        t for f in finalists for t in f.scored if t.proposal.fidelity.seed == seed and t.weights
-    ]
+def _proposal(run: Run, members: Sequence[Trial]) -> Proposal | None:
+    """The ensemble of one seed's models; none of fewer than two."""
     if len(members) < 2:
         return None
     evaluator = run.evaluator
@@ -103,6 +141,7 @@ def _proposal(run: Run, finalists: Sequence[Finalist], seed: int) -> Proposal | 
     kept = [evaluator.trained(members[i]).state_dict() for i in weights]
     init = tuple(evaluator.memory.keep_weights({n: t.cpu() for n, t in s.items()}) for s in kept)
     rows = max(t.proposal.fidelity.rows for t in members)
+    seed = members[0].proposal.fidelity.seed
     return Proposal(genotype, Fidelity(rows, 1, seed), init=init, keep=True, stage="ensemble")
 
 

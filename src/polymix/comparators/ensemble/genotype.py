@@ -69,5 +69,10 @@ class EnsembleGenotype(Genotype):
         """The members' genotypes."""
         return tuple(member.genotype for member in self.members)
 
+    @property
+    def learns(self) -> str:
+        """Averaging is what it adds to its members."""
+        return "ensemble"
+
     def __str__(self) -> str:
         return " + ".join(f"{m.weight:.2f} ({m.genotype})" for m in self.members)

@@ -60,6 +60,11 @@ class TabularGenotype(Genotype):
         """Those of one learner, on views alone or on other models too."""
         return f"{self.learner.name} on models" if self.base else self.learner.name
 
+    @property
+    def learns(self) -> str:
+        """The learner's name."""
+        return self.learner.name
+
     def __str__(self) -> str:
         views: dict[str, list[str]] = {}
         for name, block in self.views:

@@ -104,6 +104,11 @@ class BMNASGenotype(Genotype):
         return self
 
     @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities that are read."""
+        return tuple(name for name, _ in self.backbones)
+
+    @property
     def nodes(self) -> list[tuple[str, int]]:
         """The features, modality and index each: the first nodes of the upper level."""
         return [

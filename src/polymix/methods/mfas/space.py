@@ -60,6 +60,11 @@ class MFASGenotype(Genotype):
                 )
         return self
 
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities that are read."""
+        return tuple(name for name, _ in self.backbones)
+
     def __str__(self) -> str:
         layers = (f"({','.join(map(str, f))} {a})" for f, a in self.layers)
         return f"{'+'.join(name for name, _ in self.backbones)} {' '.join(layers)}"

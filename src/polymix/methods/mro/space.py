@@ -57,13 +57,13 @@ class MROGenotype(Genotype):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if len(set(self.names)) != len(self.names):
-            raise ValueError(f"a modality has one encoder, but got {list(self.names)}")
-        count = len(self.names) * (len(self.names) - 1)
+        if len(set(self.modalities)) != len(self.modalities):
+            raise ValueError(f"a modality has one encoder, but got {list(self.modalities)}")
+        count = len(self.modalities) * (len(self.modalities) - 1)
         if len(self.mask) != count or not set(self.mask) <= {0, 1}:
             raise ValueError(
-                f"{len(self.names)} modalities have {count} paths: a mask is so many zeros and "
-                f"ones, but got {list(self.mask)}"
+                f"{len(self.modalities)} modalities have {count} paths: a mask is so many zeros "
+                f"and ones, but got {list(self.mask)}"
             )
         if not any(self.mask):
             raise ValueError(f"a mask takes one path at least, but got {list(self.mask)}")
@@ -72,14 +72,14 @@ class MROGenotype(Genotype):
         return self
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The modalities."""
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities that are read."""
         return tuple(name for name, _ in self.encoders)
 
     @property
     def paths(self) -> list[Path]:
         """The paths that are taken."""
-        return [path for path, bit in zip(paths_of(self.names), self.mask, strict=True) if bit]
+        return [path for path, bit in zip(paths_of(self.modalities), self.mask, strict=True) if bit]
 
     def __str__(self) -> str:
         taken = " ".join(f"{i}→{j}" for i, j in self.paths)
@@ -87,11 +87,11 @@ class MROGenotype(Genotype):
 
     def draw(self) -> str:
         """The mask as a table of text: a row asks, a column is asked."""
-        width = max(map(len, self.names))
+        width = max(map(len, self.modalities))
         taken = set(self.paths)
-        lines = [" " * width + "   " + "  ".join(f"{name:^{width}}" for name in self.names)]
-        for i in self.names:
-            cells = [" " if i == j else "x" if (i, j) in taken else "·" for j in self.names]
+        lines = [" " * width + "   " + "  ".join(f"{name:^{width}}" for name in self.modalities)]
+        for i in self.modalities:
+            cells = [" " if i == j else "x" if (i, j) in taken else "·" for j in self.modalities]
             lines.append(f"{i:>{width}} → " + "  ".join(f"{cell:^{width}}" for cell in cells))
         return "\n".join(line.rstrip() for line in lines)
 
