@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -21,10 +22,11 @@ from polymix.comparators.tabular.network_table import EvenColumns, NetworkTable
 from polymix.comparators.tabular.network_training import LEAST_BATCH, Schedule, member_loss, train
 from polymix.comparators.tabular.sample import Sample
 from polymix.comparators.tabular.views import Layout
+from polymix.data.batch import RowSource
 from polymix.data.schema import Task
 from polymix.errors import GenotypeError
 from polymix.genotype import Block
-from polymix.nn.build import build, fit_seconds
+from polymix.nn.build import build, build_seeded, fit_seconds, one_core
 from polymix.runs.export import TOLERANCE, export_onnx
 from polymix.runs.inference import Served
 from polymix.runs.rows import GivenRows
@@ -77,6 +79,22 @@ def test_the_same_seed_gives_the_same_network():
     again.fit(source, data.split.val, data.split.val[:0], 3, None)
     again.fit(source, data.split.train, data.split.val[:0], 0, None)
     assert bits(first) == bits(again)
+
+
+def test_fits_beside_each_other_are_those_alone():
+    data = rows_of(rows=100)
+    asked = made(DENSE, network(epochs=3))
+    assert one_core(asked)
+    alone = [bits(fitted(data, asked, seed=seed)[0]) for seed in range(3)]
+    models = [build_seeded(asked, data.schema, seed).eval() for seed in range(3)]
+    source = RowSource(data, CPU)
+
+    def fit(seed):
+        return models[seed].fit(source, data.split.train, data.split.val, seed, None)
+
+    with ThreadPoolExecutor(3) as pool:
+        assert all(pool.map(fit, range(3)))
+    assert [bits(one) for one in models] == alone
 
 
 def test_an_absent_modality_is_its_learned_token():

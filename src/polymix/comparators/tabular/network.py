@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -47,6 +48,9 @@ PASSES = 40
 PRODUCT, STEP = 2e-10, 3e-3
 """Seconds of training for a row's multiplication, and for a step whatever its rows."""
 
+_DRAWING = threading.Lock()
+"""Held while weights are drawn: fits beside each other share torch's stream."""
+
 
 class Network(Learner):
     """TabM on fused views; rows held out of the training rows say after how many epochs to stop.
@@ -71,6 +75,7 @@ class Network(Learner):
 
     name: ClassVar[str] = "network"
     VERSION: ClassVar[int] = 1
+    one_core: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -193,8 +198,9 @@ class Network(Learner):
         watch: Watch | None = None,
     ) -> Trained:
         """A new network, trained on rows."""
-        with seeds.torch_stream("cpu", seed, "network weights"):
+        with _DRAWING, seeds.torch_stream("cpu", seed, "network weights"):
             net = self._made()
+        net.members.dropout.seed = seeds.derive(seed, "network dropout")
         loss = member_loss(self.task, y, self.class_weights)
         schedule = replace(self.schedule, epochs=epochs)
         return train(net, x, loss, schedule, seed, deadline, watch)

@@ -17,6 +17,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from polymix import seeds
 from polymix.comparators.tabular.network_fusion import NETWORK_FUSIONS, Attention
 from polymix.nn.absent import AbsentToken
 from polymix.nn.tokens import Tokens
@@ -94,6 +95,29 @@ class ViewEncoder(nn.Module):
         return torch.relu(found)
 
 
+class SeededDropout(nn.Module):
+    """Dropout (Srivastava et al. 2014) that draws from a stream of its own.
+
+    Networks that are trained in threads beside each other would share torch's.
+
+    Args:
+        share: of the numbers that are dropped.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share, self.seed, self.draws = share, 0, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape; in training each draw is another."""
+        if not self.training or not self.share:
+            return x
+        self.draws += 1
+        drawn = torch.Generator(x.device).manual_seed(seeds.derive(self.seed, self.draws))
+        kept = torch.empty_like(x).bernoulli_(1 - self.share, generator=drawn)
+        return x * (kept / (1 - self.share))
+
+
 class Members(nn.Module):
     """k networks in one, of shared weights (TabM-mini): each has its own scales, shifts and head.
 
@@ -114,7 +138,7 @@ class Members(nn.Module):
         self.scale = nn.Parameter(torch.randint(0, 2, (members, channels)).float() * 2 - 1)
         sizes = [channels, *[width] * layers]
         self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(sizes))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = SeededDropout(dropout)
         bound = sizes[-1] ** -0.5
         size = (members, sizes[-1], sums)
         self.heads = nn.Parameter(torch.empty(size).uniform_(-bound, bound))

@@ -92,7 +92,7 @@ def train(
         x: rows `(N, D)`.
         loss: of what the net says of some rows.
         schedule: how long and how fast.
-        seed: of the rows' order and of dropout.
+        seed: of the rows' order.
         deadline: on `time.monotonic`'s clock; none for no limit. One step is taken at least.
         watch: asked after each epoch; without it all epochs are trained.
     """
@@ -105,7 +105,7 @@ def train(
     optimizer = torch.optim.AdamW(groups, lr=schedule.lr, fused=True)
     kept, lowest, best, steps, epoch, whole = _state(average), np.inf, 0, 0, 0, True
     net.train()
-    with seeds.torch_stream(x.device, seed, "network dropout"), torch.enable_grad():
+    with torch.enable_grad():
         for epoch in range(1, schedule.epochs + 1):
             order = torch.from_numpy(seeds.stream(seed, "network order", epoch).permutation(len(x)))
             for rows in order.tensor_split(schedule.steps(len(x))):
