@@ -27,11 +27,14 @@ VECTORS = (
 )  # fmt: skip
 TREES = (("words", Block.of("tf-idf", dims=6)), ("t", Block.of("codes")),
          ("s", Block.of("summary")))  # fmt: skip
+DENSE = (("words", Block.of("tf-idf", dims=6)), ("t", Block.of("columns")),
+         ("s", Block.of("summary")))  # fmt: skip
 
 FOREST = Block.of("extra-trees", trees=15, leaves=200)
 BOOSTED = Block.of("gradient-boosting", rounds=15, leaves=7)
 KERNEL = Block.of("kernel", rows=200)
 LINEAR = Block.of("linear")
+NETWORK = Block.of("network", channels=16, width=16, members=3, frequencies=4, epochs=5)
 
 
 def made(views, learner, **fields) -> TabularGenotype:
@@ -45,6 +48,7 @@ EVERY = {
     "kernel": made(VECTORS, KERNEL),
     "forest": made(TREES, FOREST),
     "boosted": made(TREES, BOOSTED),
+    "network": made(DENSE, NETWORK),
     "stacked": STACKED,
 }
 

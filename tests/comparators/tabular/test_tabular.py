@@ -153,7 +153,12 @@ def test_views_are_fitted_once():
 def test_the_portfolio():
     data = rows_of()
     found = portfolio(data.schema, 150, data.targets)
-    assert 6 <= len(found) <= 12
+    assert 6 <= len(found) <= 13
+    fusions = [
+        dict(one.learner.options)["fusion"] for one in found if one.learner.name == "network"
+    ]
+    assert fusions == ["mean", "gated"]
+    assert {one.learner.name for one in found[:3]} == {"linear", "kernel", "extra-trees"}
     assert len(set(found)) == len(found)
     assert {one.transform for one in found} == {"log", "none"}
     assert {one.transform for one in portfolio(data.schema, 150)} == {"none"}

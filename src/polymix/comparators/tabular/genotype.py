@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from polymix.genotype import Block, Genotype
 from polymix.registry import register
 
-LEARNERS = ("gradient-boosting", "extra-trees", "linear", "kernel")
+LEARNERS = ("gradient-boosting", "extra-trees", "linear", "kernel", "network")
 
 
 @register

@@ -27,6 +27,9 @@ SMALL = 1000
 MAX_TREES, LEAVES, LEAF_NUMBERS = 5000, 4096, 2_000_000
 SKEWED = 1.5
 
+NETWORK_FUSIONS = ("mean", "gated")
+"""How networks join views, the best guess first."""
+
 
 def own_describers(schema: Schema, modality: Modality, pretrained: bool) -> list[Block]:
     """What describes a modality, with or without encoders that come with weights.
@@ -80,6 +83,22 @@ def vector_views(schema: Schema, pretrained: bool = True) -> Views:
     return tuple(found)
 
 
+def network_views(schema: Schema, pretrained: bool = True) -> Views:
+    """Views that a network reads: tables as columns, described texts, and descriptions of all else.
+
+    Frozen encoders are looked at as kernels do, so that their pass is made once; what has more
+    columns than a network should learn weights for is left out.
+    """
+    found: list[tuple[str, Block]] = []
+    for one in schema.modalities:
+        blocks = own_describers(schema, one, pretrained)
+        if one.kind is Kind.TABULAR:
+            blocks = [Block.of("columns")]
+        own = [b for b in blocks if not (b.name in DESCRIPTIONS and DESCRIPTIONS[b.name].linear)]
+        found += [(one.name, block) for block in own]
+    return tuple(found)
+
+
 def without_words(views: Views) -> Views:
     """The views that are dense: a pretrained encoder's in the place of words."""
     return tuple(v for v in views if v[1].name != "token-ids")
@@ -115,6 +134,7 @@ def portfolio(
     quick = TabularGenotype(views=plain or vectors, learner=Block.of("linear"), transform=first)
     small, large = (_kernels(views, rows, first) for views in (plain, vectors))
     forest, boosted = forest_block(schema, rows), boosting_blocks(schema, rows)
+    networks = _networks(schema, first) if tables else []
     base = (quick, *small)
     # What takes no pass through a network comes first: there is soon something to use.
     found = [quick, *small]
@@ -126,7 +146,9 @@ def portfolio(
         found += _without_networks(schema, rows, first)
     if tables:
         found += [TabularGenotype(views=trees, learner=forest, base=base)]
+    found += networks[:1]
     found += [TabularGenotype(views=trees, learner=boosted[0], transform=first)]
+    found += networks[1:]
     found += [TabularGenotype(views=trees, learner=forest)]
     if not tables:
         signals = forest_block(schema, rows, trees=300, share=0.0, dims=0)
@@ -160,6 +182,17 @@ def _kernels(
         return ()
     learner = Block.of("kernel", rows=rows)
     return (TabularGenotype(views=views, learner=learner, transform=transform),)
+
+
+def _networks(schema: Schema, transform: Literal["none", "log"]) -> list[TabularGenotype]:
+    """Networks on fused views: they err where kernels and trees do not."""
+    views = network_views(schema)
+    return [
+        TabularGenotype(
+            views=views, learner=Block.of("network", fusion=fusion), transform=transform
+        )
+        for fusion in NETWORK_FUSIONS
+    ]
 
 
 def _without_networks(

@@ -132,7 +132,7 @@ class Numbers(nn.Module):
         return torch.cat([x[:, self.levels], self.weight * z], 1)
 
 
-def _groups(layouts: Sequence[Layout]) -> list[list[int]]:
+def view_groups(layouts: Sequence[Layout]) -> list[list[int]]:
     """Views that are one block of the vector: a row's pictures together, all else alone.
 
     What several pictures of one thing show is averaged: side by side, each would be a block of its
@@ -145,7 +145,7 @@ def _groups(layouts: Sequence[Layout]) -> list[list[int]]:
     return list(found.values())
 
 
-def _mean_view(sample: Sample, group: Sequence[int]) -> tuple[Tensor, Tensor]:
+def mean_view(sample: Sample, group: Sequence[int]) -> tuple[Tensor, Tensor]:
     """The mean of views that are there `(B, D)`, zeros where none is, and whether one is `(B,)`."""
     views = [sample.views[i] for i in group]
     there = [sample.present[i] for i in group]
@@ -172,7 +172,7 @@ class Vectors(nn.Module):
         super().__init__()
         texts = [i for i, one in enumerate(layouts) if one.form == "ids"]
         self.texts = texts
-        self.groups = _groups(layouts)
+        self.groups = view_groups(layouts)
         each = None if slots is None else max(1, slots // max(1, len(texts)))
         self.words = nn.ModuleList(
             TokenWeights(v, v if each is None else each, least)
@@ -198,7 +198,7 @@ class Vectors(nn.Module):
             words.fit(sample.views[i][sample.present[i]])
         for group, part in zip(self.groups, self.parts, strict=True):
             assert isinstance(part, Numbers | Scaled)
-            x, there = _mean_view(sample, group)
+            x, there = mean_view(sample, group)
             if there.any():
                 part.fit(x[there])
 
@@ -206,7 +206,7 @@ class Vectors(nn.Module):
         """All but words: `(B, D)`, double."""
         found = []
         for group, part in zip(self.groups, self.parts, strict=True):
-            x, there = _mean_view(sample, group)
+            x, there = mean_view(sample, group)
             z = part(x)
             found.append(torch.where(there[:, None], z, torch.zeros_like(z)))
         found += [(~there[:, None]).double() for there in sample.present]
