@@ -9,6 +9,7 @@ from polymix.comparators.tabular.gradient_boosting import GradientBoosting
 from polymix.comparators.tabular.kernel import Kernel
 from polymix.comparators.tabular.learner import Learner
 from polymix.comparators.tabular.linear import Linear
+from polymix.comparators.tabular.tuned import Tuned
 from polymix.comparators.tabular.views import Layout
 from polymix.data.schema import Target
 from polymix.errors import GenotypeError, did_you_mean
@@ -16,7 +17,7 @@ from polymix.genotype import Block
 from polymix.nn.encoder import Options, resolve
 
 LEARNERS: dict[str, type[Learner]] = {
-    one.name: one for one in (GradientBoosting, ExtraTrees, Linear, Kernel)
+    one.name: one for one in (GradientBoosting, ExtraTrees, Linear, Kernel, Tuned)
 }
 
 

@@ -7,14 +7,17 @@ words' full TF-IDF the best quick one, and trees gain most from both as out-of-f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
 from polymix.comparators.tabular.genotype import TabularGenotype
+from polymix.comparators.tabular.views import layout_of, make_view
 from polymix.data.schema import Kind, Modality, Schema, Task
 from polymix.genotype import Block
 from polymix.nn.descriptions import DESCRIPTIONS, describers_for
+from polymix.nn.encoders.pretrained_text import PretrainedText
 
 Views = tuple[tuple[str, Block], ...]
 
@@ -23,6 +26,12 @@ KERNEL_ROWS = 6000
 
 SMALL = 1000
 """With fewer rows, boosted trees are smaller and slower."""
+
+TUNED_LAYERS = {"layers": 3, "states": (2,)}
+"""What is tuned of MiniLM: the third of its six layers, on what the second says of each token."""
+
+TUNED_TOKENS, TUNED_BYTES = 64, 2**30
+"""Tokens of a text that it reads, the first ones, and bytes that all rows' states may take."""
 
 MAX_TREES, LEAVES, LEAF_NUMBERS = 5000, 4096, 2_000_000
 SKEWED = 1.5
@@ -83,6 +92,26 @@ def vector_views(schema: Schema, pretrained: bool = True) -> Views:
 def without_words(views: Views) -> Views:
     """The views that are dense: a pretrained encoder's in the place of words."""
     return tuple(v for v in views if v[1].name != "token-ids")
+
+
+def tuned_views(schema: Schema, rows: int) -> Views:
+    """Texts as a network's states of their tokens, all else dense: what `tuned` reads.
+
+    Nothing where no text has MiniLM's tokens, or all rows' states are too many.
+
+    Args:
+        schema: of the data.
+        rows: whose states are kept.
+    """
+    found, needed = list[tuple[str, Block]](), 0
+    for name, block in without_words(vector_views(schema)):
+        if block.name == PretrainedText.name:
+            options = {**dict(block.options), **TUNED_LAYERS, "tokens": True}
+            block = Block.of(block.name, block.preset, **options, length=TUNED_TOKENS)
+            layout = layout_of(make_view(block, schema[name]), schema[name])
+            needed += 2 * rows * layout.length * layout.width
+        found.append((name, block))
+    return tuple(found) if 0 < needed <= TUNED_BYTES else ()
 
 
 def skewed(targets: np.ndarray | None) -> bool:
@@ -149,7 +178,20 @@ def portfolio(
                 TabularGenotype(views=trees, learner=boosted[0], transform=first),
             )
         ]
+    # What takes longest comes last: without the time for it, it is not begun.
+    found += _tuned(schema, rows, first, base)
     return list(dict.fromkeys(found))
+
+
+def _tuned(
+    schema: Schema, rows: int, transform: Literal["none", "log"], base: Sequence[TabularGenotype]
+) -> list[TabularGenotype]:
+    """A network's layers tuned together with what reads all else, where a text has such states."""
+    views = tuned_views(schema, rows)
+    if not views:
+        return []
+    learner = Block.of("tuned")
+    return [TabularGenotype(views=views, learner=learner, transform=transform, base=tuple(base))]
 
 
 def _kernels(
@@ -200,7 +242,8 @@ def forest_block(
 def alone(genotype: TabularGenotype) -> list[TabularGenotype]:
     """The same learners on each modality alone; nothing where there is but one.
 
-    A base model without a view of the modality is left out.
+    A base model without a view of the modality is left out. What nothing can be tuned of is read
+    by a linear model.
     """
     names = genotype.modalities
     if len(names) < 2:
@@ -215,4 +258,7 @@ def _of(genotype: TabularGenotype, name: str) -> TabularGenotype | None:
         return None
     base = (_of(one, name) for one in genotype.base)
     kept = tuple(one for one in base if one is not None)
-    return genotype.model_copy(update={"views": views, "base": kept})
+    learner = genotype.learner
+    if learner.name == "tuned" and not any(dict(b.options).get("tokens") for _, b in views):
+        learner = Block.of("linear")
+    return genotype.model_copy(update={"views": views, "base": kept, "learner": learner})

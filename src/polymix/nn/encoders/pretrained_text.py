@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from polymix.data.schema import Kind, Modality
 from polymix.errors import GenotypeError
 from polymix.nn.encoders.pretrained import PretrainedEncoder
+from polymix.nn.encoders.upper import TextLayers
 from polymix.nn.tokens import Tokens
 from polymix.registry import register
 
@@ -124,6 +125,23 @@ class PretrainedText(PretrainedEncoder):
 
         made = AutoConfig.for_model(**json.loads(config))
         return AutoModel.from_config(made), made  # type: ignore[no-untyped-call]
+
+    def split(self, state: int) -> TextLayers:
+        """See `PretrainedEncoder.split`."""
+        kept, config = _layers(self.net), self.net.config
+        if kept is None:
+            raise GenotypeError(f"{self.name}: no layers of this network can be told apart")
+
+        def mask(states: Tensor, there: Tensor) -> Tensor | None:
+            from transformers.masking_utils import create_bidirectional_mask
+
+            found: Tensor | None = create_bidirectional_mask(config, states, there)
+            return found
+
+        above = TextLayers(list(kept)[state:], mask, self.channels)
+        del kept[state:]
+        self.widths = self.widths[: state + 1]
+        return above
 
     def banking(self) -> AbstractContextManager[object]:
         """Products in bfloat16, where the processor has them, for frozen networks.
