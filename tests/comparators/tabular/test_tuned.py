@@ -12,6 +12,7 @@ import torch
 from polymix.comparators.tabular.portfolio import TUNED_BYTES, alone, portfolio, tuned_views
 from polymix.comparators.tabular.stack import crossed
 from polymix.comparators.tabular.tuning import Tuning, ends_of, share_of
+from polymix.data.dataset import Dataset
 from polymix.data.schema import Kind, Modality, Schema, Target, Task
 from polymix.errors import GenotypeError
 from polymix.genotype import Block, parse_genotype
@@ -205,6 +206,28 @@ def test_the_portfolio_tunes_where_states_fit():
     assert tuned_views(schema, TUNED_BYTES // each)
     assert not tuned_views(schema, TUNED_BYTES // each + 1)
     assert not tuned_views(rows_of().schema, 10)
+
+
+def test_blocks_that_read_pictures_are_tuned():
+    pytest.importorskip("efficientnet_lite_pytorch")
+    photo = Modality(name="photo", kind=Kind.IMAGE, shape=(3, 32, 32), dtype="uint8")
+    schema = Schema(
+        modalities=(photo,), target=Target(name="y", task=Task.MULTICLASS, classes=("a", "b", "c"))
+    )
+    (view,) = tuned_views(schema, 10)
+    targets = np.arange(60) % 3
+    photos = np.random.default_rng(0).integers(0, 80, (60, 3, 32, 32)).astype(np.uint8)
+    photos[np.arange(60), targets] += 90
+    present = np.ones((60, 1), bool)
+    present[:3] = False
+    codes = (np.arange(60) % 5 // 3).astype(np.uint8)
+    data = Dataset.from_arrays("p", schema, {"photo": photos}, targets, codes, present)
+    genotype = made((view,), Block.of("tuned", batch=16, epochs=2))
+    model, source, whole = fitted(data, genotype)
+    assert whole
+    rows = data.split.val
+    assert (said(model, source, rows).argmax(1) == targets[rows])[3:].all()
+    assert fit_seconds(genotype, schema, 10) > 0
 
 
 def test_the_rate_rises_and_falls_and_ends():

@@ -12,6 +12,9 @@ from polymix.errors import GenotypeError
 from polymix.genotype import Block
 from polymix.nn import catalog
 from polymix.nn.descriptions import TokenStates, is_pretrained, make_description
+from polymix.nn.encoders.pretrained import PretrainedEncoder
+from polymix.nn.encoders.pretrained_text import PretrainedText
+from polymix.registry import register
 
 LENGTH, VOCABULARY = 7, 13
 WORDS = Modality(
@@ -76,10 +79,44 @@ def test_a_row_is_the_same_whatever_it_is_batched_with(bert, lengths):
         ({"states": (3,)}, "a layer's below the last, 1 to 2"),
         ({}, "a layer's below the last, 1 to 2"),
         ({"states": (1,), "layers": 1}, "a layer's below the last, 1 to 0"),
-        ({"states": (1,), "length": -1}, "length must be at least 0, but got -1"),
+        (
+            {"states": (1,), "length": -1},
+            "length must be at least 0, and 0 for an image",
+        ),
     ],
 )
 def test_what_cannot_be_cut(bert, options, told):
     block = Block.of("pretrained-text", model=bert, tokens=True, **options)
     with pytest.raises(GenotypeError, match=told):
         make_description(block, WORDS)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("state", [11, 14, 15])
+def test_an_image_network_cut_in_two_is_the_network(state):
+    pytest.importorskip("efficientnet_lite_pytorch")
+    photo = Modality(name="p", kind=Kind.IMAGE, shape=(3, 32, 32), dtype="uint8")
+    view = make_description(
+        Block.of("pretrained-image", tokens=True, states=(state,), side=64), photo
+    )
+    assert isinstance(view, TokenStates)
+    x = torch.rand(3, 3, 32, 32) * 255
+    (states,) = view.features(x)
+    assert states.x.shape == (3, view.length, view.channels)
+    there = torch.tensor([True, False, True])[:, None].expand(3, view.length)
+    found = view.above(states.x, there)
+    whole = catalog.make_encoder(Block.of("pretrained-image", side=64), photo)(x).x.mean(1)
+    torch.testing.assert_close(found[[0, 2]], whole[[0, 2]])
+    assert not found[1].any()
+
+
+def test_a_network_of_another_kind_cannot_be_cut(bert, registrations):
+    class Whole(PretrainedText):
+        name = "whole-text"
+
+        def split(self, state):
+            return PretrainedEncoder.split(self, state)
+
+    register(Whole)
+    with pytest.raises(GenotypeError, match="no layers above state 1 can be told apart"):
+        make_description(Block.of("whole-text", model=bert, tokens=True, states=(1,)), WORDS)

@@ -17,7 +17,7 @@ from polymix.comparators.tabular.views import layout_of, make_view
 from polymix.data.schema import Kind, Modality, Schema, Task
 from polymix.genotype import Block
 from polymix.nn.descriptions import DESCRIPTIONS, describers_for
-from polymix.nn.encoders.pretrained_text import PretrainedText
+from polymix.nn.encoder import Options
 
 Views = tuple[tuple[str, Block], ...]
 
@@ -27,11 +27,15 @@ KERNEL_ROWS = 6000
 SMALL = 1000
 """With fewer rows, boosted trees are smaller and slower."""
 
-TUNED_LAYERS = {"layers": 3, "states": (2,)}
-"""What is tuned of MiniLM: the third of its six layers, on what the second says of each token."""
+TUNED: dict[str, Options] = {
+    "pretrained-text": {"layers": 3, "states": (2,), "length": 64},
+    "pretrained-image": {"states": (14,)},
+}
+"""What is tuned: the third of MiniLM's six layers, on what the second says of a text's first 64
+tokens, and EfficientNet's last block, its head with it, on the map of the block below."""
 
-TUNED_TOKENS, TUNED_BYTES = 64, 2**30
-"""Tokens of a text that it reads, the first ones, and bytes that all rows' states may take."""
+TUNED_BYTES = 2**30
+"""That all rows' states may take."""
 
 MAX_TREES, LEAVES, LEAF_NUMBERS = 5000, 4096, 2_000_000
 SKEWED = 1.5
@@ -95,9 +99,10 @@ def without_words(views: Views) -> Views:
 
 
 def tuned_views(schema: Schema, rows: int) -> Views:
-    """Texts as a network's states of their tokens, all else dense: what `tuned` reads.
+    """What a network says of each token of a text or a picture, all else dense: for `tuned`.
 
-    Nothing where no text has MiniLM's tokens, or all rows' states are too many.
+    Nothing where no network that comes with weights reads any modality, or all rows' states are
+    too many.
 
     Args:
         schema: of the data.
@@ -105,9 +110,9 @@ def tuned_views(schema: Schema, rows: int) -> Views:
     """
     found, needed = list[tuple[str, Block]](), 0
     for name, block in without_words(vector_views(schema)):
-        if block.name == PretrainedText.name:
-            options = {**dict(block.options), **TUNED_LAYERS, "tokens": True}
-            block = Block.of(block.name, block.preset, **options, length=TUNED_TOKENS)
+        if block.name in TUNED:
+            options = {**dict(block.options), **TUNED[block.name]}
+            block = Block.of(block.name, block.preset, **options, tokens=True)
             layout = layout_of(make_view(block, schema[name]), schema[name])
             needed += 2 * rows * layout.length * layout.width
         found.append((name, block))
@@ -186,7 +191,7 @@ def portfolio(
 def _tuned(
     schema: Schema, rows: int, transform: Literal["none", "log"], base: Sequence[TabularGenotype]
 ) -> list[TabularGenotype]:
-    """A network's layers tuned together with what reads all else, where a text has such states."""
+    """The last layers of networks, tuned together with what reads all else."""
     views = tuned_views(schema, rows)
     if not views:
         return []

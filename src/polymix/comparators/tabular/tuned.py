@@ -29,6 +29,7 @@ from polymix.comparators.tabular.views import Form, Layout
 from polymix.data.schema import Target
 from polymix.errors import GenotypeError
 from polymix.nn.encoder import Options, check_sizes
+from polymix.nn.encoders.upper import UpperLayers
 
 HELD = 0.1
 """Of the training rows, those that say which epoch is best."""
@@ -157,6 +158,11 @@ class Tuned(Learner):
         with seeds.torch_stream("cpu", seed, "tuned"):
             tuning.start(seed)
             return tuning.run()
+
+    @property
+    def upper(self) -> list[UpperLayers]:
+        """The layers that are tuned, of each modality."""
+        return [one for one in self.layers if isinstance(one, UpperLayers)]
 
     @property
     def heads(self) -> tuple[nn.Module, ...]:

@@ -9,7 +9,7 @@ falling linearly. Some of the training rows say which epoch is best, the start a
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -138,7 +138,8 @@ class Tuning:
     ) -> None:
         optimizer.zero_grad(set_to_none=True)
         sums = self._sums(rows, training=True)
-        self._row_losses(sums, self.targets[rows]).mean().backward()
+        loss: Any = self._row_losses(sums, self.targets[rows]).mean()
+        loss.backward()
         nn.utils.clip_grad_norm_(parameters, CLIP)
         optimizer.step()
 
@@ -176,6 +177,8 @@ class Tuning:
     def _layered(self, rows: Tensor) -> list[tuple[Tensor, Tensor]]:
         """`Tuned.pooled` of each text of some rows, without the padding behind the longest."""
         most = self.ends[rows].amax(0).clamp(min=1).tolist()
+        for k, layers in enumerate(self.learner.upper):
+            most[k] = most[k] if layers.ragged else self.texts[k][0].shape[1]
         return [
             self.learner.pooled(k, states[rows, : most[k]], present[rows])
             for k, (states, present) in enumerate(self.texts)
@@ -199,8 +202,8 @@ class Tuning:
         if shuffled:
             rows = rows[torch.randperm(len(rows))]
         ends, found = self.ends.sum(1), list[Tensor]()
-        for some in rows.split(size * SORTED):
-            found += some[ends[some].argsort(stable=True)].split(size)
+        for some in _cut(rows, size * SORTED):
+            found += _cut(some[ends[some].argsort(stable=True)], size)
         return [found[i] for i in torch.randperm(len(found))] if shuffled else found
 
     def _state(self) -> dict[str, Tensor]:
@@ -213,8 +216,11 @@ class Tuning:
 def ends_of(states: Tensor) -> Tensor:
     """Where the last token of each row is, `(N,)`, of states `(N, T, C)` whose padding is zeros."""
     places = torch.arange(1, states.shape[1] + 1)
-    chunks = states.split(LARGE)
-    return torch.cat([((some != 0).any(2) * places).amax(1) for some in chunks])
+    return torch.cat([((x != 0).any(2) * places).amax(1) for x in _cut(states, LARGE)])
+
+
+def _cut(x: Tensor, size: int) -> list[Tensor]:
+    return [x[begin : begin + size] for begin in range(0, len(x), size)]
 
 
 def share_of(step: int, steps: int) -> float:

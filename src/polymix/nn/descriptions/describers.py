@@ -61,10 +61,12 @@ def make_description(block: Block, modality: Modality) -> Description:
         states = options.pop("states", (-1,))
         if not isinstance(states, tuple):
             raise GenotypeError(f"{block.name}: option 'states' is a list, but got {states!r}")
-        length = options.pop("length", 0)
+        tokens, length = options.pop("tokens", False), options.pop("length", 0)
         encoder = catalog.make_encoder(Block.of(block.name, block.preset, **options), modality)
-        if isinstance(encoder, PretrainedEncoder) and getattr(encoder, "tokens", False):
+        if tokens and isinstance(encoder, PretrainedEncoder):
             return TokenStates(encoder, modality, states, length)
+        if tokens or length:
+            raise GenotypeError(f"{block.name}: its tokens are not kept, or cut: {block}")
         return Frozen(encoder, states)
     if cls is None or modality.kind not in cls.kinds:
         hint = did_you_mean(block.name, [b.name for b in describers_for(modality)])

@@ -1,33 +1,34 @@
-"""What a frozen network says of each token of a text, for layers above it that are tuned.
+"""What a frozen network says of each token, for layers above it that are tuned.
 
 Shapes: B batch, T tokens, C channels.
 """
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from polymix.data.schema import Modality
+from polymix.data.schema import Kind, Modality
 from polymix.errors import GenotypeError
 from polymix.nn.descriptions.description import Description
 from polymix.nn.encoders.pretrained import PretrainedEncoder
 from polymix.nn.encoders.pretrained_text import by_length
-from polymix.nn.encoders.upper import UpperLayers
+from polymix.nn.encoders.upper import ImageBlocks, UpperLayers
 from polymix.nn.tokens import Tokens
 
 
 class TokenStates(Description):
-    """One state of a frozen text network, its tokens kept; padding is zeros.
+    """One state of a frozen network, its tokens kept; padding is zeros.
 
     Args:
-        encoder: a text network that keeps tokens; what is above the state is taken off it.
-        modality: token ids.
+        encoder: of texts or images; what is above the state is taken off it.
+        modality: token ids, or an image.
         states: the state's index, alone.
-        length: tokens of a row that are read, the first ones; 0 for all.
+        length: tokens of a text that are read, the first ones; 0 for all.
 
     Attributes:
         length: T.
@@ -45,13 +46,19 @@ class TokenStates(Description):
                 f"{encoder.name}: tokens are kept of one state, a layer's below the last, 1 to "
                 f"{count - 2}, but got states={states}"
             )
-        if type(length) is not int or length < 0:
-            raise GenotypeError(f"{encoder.name}: length must be at least 0, but got {length}")
+        text = modality.kind is Kind.TEXT
+        if type(length) is not int or length < 0 or (length and not text):
+            raise GenotypeError(
+                f"{encoder.name}: length must be at least 0, and 0 for an image, but got {length}"
+            )
         above = encoder.split(states[0])
         super().__init__(encoder.channels)
-        self.length = min(length or modality.shape[0], modality.shape[0])
+        if isinstance(above, ImageBlocks):
+            self.length = math.prod(above.grid)
+        else:
+            self.length = min(length or modality.shape[0], modality.shape[0])
         self.encoder = encoder.requires_grad_(False)
-        self.dtype, self.cuts, self.pads = torch.float16, True, True
+        self.dtype, self.cuts, self.pads = torch.float16, text, text
         # Not a part of what is frozen: whoever tunes these layers keeps them, tuned.
         self._above = (above,)
 
@@ -65,10 +72,11 @@ class TokenStates(Description):
         return self.encoder.banking()
 
     def columns(self, x: Tensor) -> Tensor:
-        """Ids `(B, T)` to states `(B, T, C)`."""
-        x = x[:, : self.length]
-        if x.is_meta or torch.compiler.is_exporting() or not x.any():
-            return self.encoder(x).x
+        """Ids `(B, T)`, or images, to states `(B, T, C)`."""
+        x = x[:, : self.length] if self.cuts else x
+        if not self.cuts or x.is_meta or torch.compiler.is_exporting() or not x.any():
+            whole: Tensor = self.encoder(x).x
+            return whole
         order, parts = by_length(x)
         found = []
         for rows, length in parts:

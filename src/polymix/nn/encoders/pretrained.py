@@ -85,12 +85,14 @@ class PretrainedEncoder(Encoder):
         """Take the layers above one of the features off the network, so that they can be tuned.
 
         Args:
-            state: which feature is then the last.
+            state: which feature is then the last, its tokens kept; the first and the last are none.
 
         Raises:
-            GenotypeError: there are no such layers.
+            GenotypeError: no layers of this network can be told apart.
         """
-        raise GenotypeError(f"{self.name}: no layers above state {state} can be tuned")
+        raise GenotypeError(
+            f"{self.name}: no layers above state {state} can be told apart in this network"
+        )
 
     def train(self, mode: bool = True) -> PretrainedEncoder:
         """Training mode changes nothing in the network."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from polymix.data.schema import Kind, Modality
 from polymix.errors import GenotypeError
 from polymix.nn.encoders.pretrained import PretrainedEncoder
-from polymix.nn.encoders.upper import TextLayers
+from polymix.nn.encoders.upper import TextLayers, UpperLayers
 from polymix.nn.tokens import Tokens
 from polymix.registry import register
 
@@ -126,17 +126,18 @@ class PretrainedText(PretrainedEncoder):
         made = AutoConfig.for_model(**json.loads(config))
         return AutoModel.from_config(made), made  # type: ignore[no-untyped-call]
 
-    def split(self, state: int) -> TextLayers:
+    def split(self, state: int) -> UpperLayers:
         """See `PretrainedEncoder.split`."""
-        kept, config = _layers(self.net), self.net.config
+        net: Any = self.net
+        kept, config = _layers(net), net.config
         if kept is None:
-            raise GenotypeError(f"{self.name}: no layers of this network can be told apart")
+            return super().split(state)
+        self.tokens, self.cuts = True, False
 
-        def mask(states: Tensor, there: Tensor) -> Tensor | None:
+        def mask(states: Tensor, there: Tensor) -> Any:
             from transformers.masking_utils import create_bidirectional_mask
 
-            found: Tensor | None = create_bidirectional_mask(config, states, there)
-            return found
+            return create_bidirectional_mask(config, states, there)
 
         above = TextLayers(list(kept)[state:], mask, self.channels)
         del kept[state:]

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-Mask = Callable[[Tensor, Tensor], Tensor | None]
+Mask = Callable[[Tensor, Tensor], Any]
 
 
 class UpperLayers(nn.Module):
@@ -22,7 +23,12 @@ class UpperLayers(nn.Module):
     Args:
         width: W.
         work: multiplications and additions of a token's forward pass.
+
+    Attributes:
+        ragged: whether padding behind the tokens of a batch may be cut off.
     """
+
+    ragged: ClassVar[bool] = True
 
     def __init__(self, width: int, work: int) -> None:
         super().__init__()
@@ -58,3 +64,25 @@ class TextLayers(UpperLayers):
             states = layer(states, mask)
         share = there[..., None].to(states.dtype)
         return (states * share).sum(1) / share.sum(1).clamp(min=1)
+
+
+class ImageBlocks(UpperLayers):
+    """The last blocks of a convolutional network, then the mean over cells.
+
+    Args:
+        blocks: a feature map to a feature map, one after the other.
+        grid: height and width of the first one's.
+        width: channels of the last one's.
+    """
+
+    ragged = False
+
+    def __init__(self, blocks: Sequence[nn.Module], grid: tuple[int, int], width: int) -> None:
+        super().__init__(width, 2 * sum(p.numel() for one in blocks for p in one.parameters()))
+        self.blocks, self.grid = nn.Sequential(*blocks), grid
+
+    def forward(self, states: Tensor, there: Tensor) -> Tensor:
+        """See `UpperLayers`."""
+        maps = states.transpose(1, 2).reshape(states.shape[0], states.shape[2], *self.grid)
+        pooled: Tensor = self.blocks(maps).mean((2, 3))
+        return pooled * there.any(1, keepdim=True)
