@@ -1,4 +1,4 @@
-"""How a `Tuned` learner is fitted.
+"""How a network's last layers are tuned.
 
 It starts from the linear model of what the layers say as they came, so that tuning moves away from
 the best that frozen features give (linear probing, then fine-tuning: Kumar et al. 2022, section
@@ -9,7 +9,7 @@ falling linearly. Some of the training rows say which epoch is best, the start a
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,12 +19,10 @@ from torch.nn import functional
 from polymix.comparators.tabular.inner import class_loss, left
 from polymix.comparators.tabular.linear import Linear
 from polymix.comparators.tabular.sample import Sample
+from polymix.comparators.tabular.tuned_network import TunedNetwork
 from polymix.comparators.tabular.vectors import Scaled
 from polymix.comparators.tabular.views import Layout
 from polymix.data.schema import Task
-
-if TYPE_CHECKING:
-    from polymix.comparators.tabular.tuned import Tuned
 
 SORTED = 16
 """Batches that are drawn at once, and cut by length."""
@@ -43,7 +41,7 @@ PROBING, SPARED = 0.3, 0.9
 
 
 class Tuning:
-    """One fit of a `Tuned` learner.
+    """One fit of a `TunedNetwork`.
 
     Args:
         learner: what is fitted.
@@ -55,7 +53,7 @@ class Tuning:
 
     def __init__(
         self,
-        learner: Tuned,
+        learner: TunedNetwork,
         sample: Sample,
         y: np.ndarray,
         held: np.ndarray,
@@ -175,7 +173,7 @@ class Tuning:
         return learner.head(learner.scaled(self._layered(rows)), self.fixed[rows], training)
 
     def _layered(self, rows: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """`Tuned.pooled` of each text of some rows, without the padding behind the longest."""
+        """`pooled` of each text of some rows, without the padding behind the longest."""
         most = self.ends[rows].amax(0).clamp(min=1).tolist()
         for k, layers in enumerate(self.learner.upper):
             most[k] = most[k] if layers.ragged else self.texts[k][0].shape[1]
