@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 import torch
 
+from polymix.comparators.ensemble.genotype import EnsembleGenotype, Member
 from polymix.comparators.tabular.portfolio import TUNED_BYTES, alone, portfolio, tuned_views
 from polymix.comparators.tabular.stack import crossed
 from polymix.comparators.tabular.tuning import Tuning, ends_of, share_of
+from polymix.data.batch import RowSource
 from polymix.data.dataset import Dataset
 from polymix.data.schema import Kind, Modality, Schema, Target, Task
 from polymix.errors import GenotypeError
 from polymix.genotype import Block, parse_genotype
 from polymix.nn.build import build, build_seeded, fit_seconds, frozen_blocks
+from polymix.nn.views import fit_views
 from polymix.records import Fidelity, Proposal, Status
 from polymix.runs.export import TOLERANCE, export_onnx
 from polymix.runs.inference import Served
@@ -257,3 +260,21 @@ def test_what_cannot_be_built(views, learner, told):
         build(made(views, learner), rows_of().schema)
     with pytest.raises(GenotypeError, match="no view keeps the states"):
         build(made(views[1:], Block.of("tuned")), rows_of().schema)
+
+
+@torch.no_grad()
+def test_an_ensemble_shares_states_with_members_that_pool(views):
+    data = rows_of()
+    options = {k: v for k, v in views[0][1].options if k not in ("tokens", "states", "length")}
+    pooled = made((("words", Block.of("pretrained-text", **options)), views[1]), LINEAR)
+    asked = (made(views, TUNED), pooled)
+    models = [fitted(data, one)[0] for one in asked]
+    members = tuple(Member(genotype=one, weight=0.5) for one in asked)
+    ensemble = build(EnsembleGenotype(members=members), data.schema).eval()
+    for k, model in enumerate(models):
+        ensemble.take(k, model.state_dict())
+    source = RowSource(data, CPU)
+    fit_views(ensemble, source, data.split.train, 0)
+    rows = data.split.val
+    mean = sum(said(one, source, rows) for one in models) / 2
+    np.testing.assert_allclose(said(ensemble, source, rows), mean, rtol=1e-5, atol=1e-6)
