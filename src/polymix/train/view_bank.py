@@ -21,7 +21,7 @@ from polymix import seeds
 from polymix.data.batch import RowSource
 from polymix.data.dataset import Dataset
 from polymix.genotype import Block
-from polymix.nn.descriptions import Description, Frozen, make_description
+from polymix.nn.descriptions import Description, Frozen, TokenStates, make_description
 from polymix.nn.model import Model
 from polymix.nn.views import FITTED, Views
 from polymix.train.feature_bank import BankSource, FeatureBank, FeatureProgress
@@ -103,7 +103,7 @@ class ViewBank:
     def _array(self, name: str, views: Views, place: int, sealed: bool) -> np.ndarray:
         part, key = list(views)[place], self._key(name, views, place)
         # Only a network's pass takes time that is worth telling.
-        self.bank.progress = self.progress if isinstance(part, Frozen) else None
+        self.bank.progress = self.progress if isinstance(part, Frozen | TokenStates) else None
         known = self.bank.computed(name, part, self.folder / f"{name}-{key}.npy")
         if not sealed:
             return known

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from polymix.genotype import Block, Genotype
 from polymix.registry import register
 
-LEARNERS = ("gradient-boosting", "extra-trees", "linear", "kernel", "network")
+LEARNERS = ("gradient-boosting", "extra-trees", "linear", "kernel", "network", "tuned")
 
 
 @register
@@ -18,7 +18,8 @@ class TabularGenotype(Genotype):
 
     Attributes:
         views: what describes each modality: `token-ids`, `columns`, `codes`, `tf-idf`, `summary`
-            or a pretrained encoder, frozen; a modality may have several.
+            or a pretrained encoder, frozen; a modality may have several. One that keeps its tokens
+            is what the learner `tuned` tunes the layers above of.
         learner: one of `LEARNERS`, with its options.
         transform: of a regression's target, undone at prediction: none, `log`, or `normal`, by
             its quantiles.

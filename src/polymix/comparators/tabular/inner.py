@@ -27,9 +27,9 @@ def fold_of(y: np.ndarray, task: Task, folds: int, rng: np.random.Generator) -> 
     return found
 
 
-def holdout(y: np.ndarray, task: Task, rng: np.random.Generator) -> np.ndarray:
-    """Which rows to hold out, `(N,)` bool: a fifth, and never all rows of a class."""
-    held: np.ndarray = fold_of(y, task, round(1 / HELD), rng) == 0
+def holdout(y: np.ndarray, task: Task, rng: np.random.Generator, share: float = HELD) -> np.ndarray:
+    """Which rows to hold out, `(N,)` bool: a share of them, and never all rows of a class."""
+    held: np.ndarray = fold_of(y, task, round(1 / share), rng) == 0
     if task in (Task.BINARY, Task.MULTICLASS):
         for one in np.unique(y[held]):
             if held[y == one].all():

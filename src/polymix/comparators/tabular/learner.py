@@ -44,7 +44,9 @@ class Learner(nn.Module):
 
     def __init__(self, layouts: Sequence[Layout], target: Target) -> None:
         super().__init__()
-        wrong = [one.form for one in layouts if one.form not in self.forms]
+        wrong = {one.form for one in layouts} - self.forms
+        if "states" in wrong:
+            raise GenotypeError(f"{self.name} reads no states of tokens: only 'tuned' does")
         if wrong:
             raise GenotypeError(f"{self.name} reads no token ids: describe texts by tf-idf")
         self.task, self.outputs = target.task, target.outputs

@@ -10,6 +10,7 @@ from polymix.comparators.tabular.kernel import Kernel
 from polymix.comparators.tabular.learner import Learner
 from polymix.comparators.tabular.linear import Linear
 from polymix.comparators.tabular.network import Network
+from polymix.comparators.tabular.tuned import Tuned
 from polymix.comparators.tabular.views import Layout
 from polymix.data.schema import Target
 from polymix.errors import GenotypeError, did_you_mean
@@ -17,7 +18,7 @@ from polymix.genotype import Block
 from polymix.nn.encoder import Options, resolve
 
 LEARNERS: dict[str, type[Learner]] = {
-    one.name: one for one in (GradientBoosting, ExtraTrees, Linear, Kernel, Network)
+    one.name: one for one in (GradientBoosting, ExtraTrees, Linear, Kernel, Network, Tuned)
 }
 
 

@@ -62,7 +62,9 @@ class TabularModel(Model):
         self.encoders = ByModality(views)
         self.wants = {name: tuple(range(len(several))) for name, several in parts.items()}
         self.absent = ByModality()
-        self.head = Stacked(genotype, layouts_of(made, schema), schema.target)
+        layouts = layouts_of(made, schema)
+        self.states = [layouts[view].form == "states" for view in genotype.every_view]
+        self.head = Stacked(genotype, layouts, schema.target)
         self.uncounted = self.head.uncounted
 
     @classmethod
@@ -92,8 +94,10 @@ class TabularModel(Model):
 
     def sample(self, features: Features, present: Tensor | None) -> Sample:
         """Features by modality as learners see them."""
-        views = [features[name][i].x[:, 0] for name, i in self.order]
-        views = [x if x.dtype == torch.int64 else x.double() for x in views]
+        every_view = [features[name][i].x for name, i in self.order]
+        pairs = zip(every_view, self.states, strict=True)
+        views = [x if states else x[:, 0] for x, states in pairs]
+        views = [x if x.dtype == torch.int64 or x.ndim == 3 else x.double() for x in views]
         rows = views[0].shape[0]
         every = torch.ones(rows, dtype=torch.bool, device=views[0].device)
         there = [every if present is None else present[:, self.places[n]] for n, _ in self.order]
@@ -140,13 +144,16 @@ class TabularModel(Model):
         for begin in range(0, len(rows), CHUNK):
             batch = source.batch(rows[begin : begin + CHUNK])
             inputs: Any = batch.inputs
-            parts.append(self.sample(self.encode(inputs), batch.present))
+            part = self.sample(self.encode(inputs), batch.present)
+            # As they are banked: in single precision, states of many rows are all of the memory.
+            views = tuple(x.half() if x.ndim == 3 else x for x in part.views)
+            parts.append(Sample(views, part.present))
             assert batch.target is not None
             targets.append(batch.target.cpu().numpy())
-        views = zip(*(part.views for part in parts), strict=True)
+        every = zip(*(part.views for part in parts), strict=True)
         there = zip(*(part.present for part in parts), strict=True)
         sample = Sample(
-            tuple(torch.cat(each).cpu() for each in views),
+            tuple(torch.cat(each).cpu() for each in every),
             tuple(torch.cat(each).cpu() for each in there),
         )
         return sample, np.concatenate(targets)

@@ -7,14 +7,17 @@ words' full TF-IDF the best quick one, and trees gain most from both as out-of-f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
 from polymix.comparators.tabular.genotype import TabularGenotype
+from polymix.comparators.tabular.views import layout_of, make_view
 from polymix.data.schema import Kind, Modality, Schema, Task
 from polymix.genotype import Block
 from polymix.nn.descriptions import DESCRIPTIONS, describers_for
+from polymix.nn.encoder import Options
 
 Views = tuple[tuple[str, Block], ...]
 
@@ -23,6 +26,16 @@ KERNEL_ROWS = 6000
 
 SMALL = 1000
 """With fewer rows, boosted trees are smaller and slower."""
+
+TUNED: dict[str, Options] = {
+    "pretrained-text": {"layers": 3, "states": (2,), "length": 64},
+    "pretrained-image": {"states": (14,)},
+}
+"""What is tuned: the third of MiniLM's six layers, on what the second says of a text's first 64
+tokens, and EfficientNet's last block, its head with it, on the map of the block below."""
+
+TUNED_BYTES = 2**30
+"""That all rows' states may take."""
 
 MAX_TREES, LEAVES, LEAF_NUMBERS = 5000, 4096, 2_000_000
 SKEWED = 1.5
@@ -104,6 +117,27 @@ def without_words(views: Views) -> Views:
     return tuple(v for v in views if v[1].name != "token-ids")
 
 
+def tuned_views(schema: Schema, rows: int) -> Views:
+    """What a network says of each token of a text or a picture, all else dense: for `tuned`.
+
+    Nothing where no network that comes with weights reads any modality, or all rows' states are
+    too many.
+
+    Args:
+        schema: of the data.
+        rows: whose states are kept.
+    """
+    found, needed = list[tuple[str, Block]](), 0
+    for name, block in without_words(vector_views(schema)):
+        if block.name in TUNED:
+            options = {**dict(block.options), **TUNED[block.name]}
+            block = Block.of(block.name, block.preset, **options, tokens=True)
+            layout = layout_of(make_view(block, schema[name]), schema[name])
+            needed += 2 * rows * layout.length * layout.width
+        found.append((name, block))
+    return tuple(found) if 0 < needed <= TUNED_BYTES else ()
+
+
 def skewed(targets: np.ndarray | None) -> bool:
     """Whether a regression's targets call for a logarithm: none below zero, and a long tail."""
     if targets is None or len(targets) < 3 or targets.min() < 0:
@@ -171,7 +205,20 @@ def portfolio(
                 TabularGenotype(views=trees, learner=boosted[0], transform=first),
             )
         ]
+    # What takes longest comes last: without the time for it, it is not begun.
+    found += _tuned(schema, rows, first, base)
     return list(dict.fromkeys(found))
+
+
+def _tuned(
+    schema: Schema, rows: int, transform: Literal["none", "log"], base: Sequence[TabularGenotype]
+) -> list[TabularGenotype]:
+    """The last layers of networks, tuned together with what reads all else."""
+    views = tuned_views(schema, rows)
+    if not views:
+        return []
+    learner = Block.of("tuned")
+    return [TabularGenotype(views=views, learner=learner, transform=transform, base=tuple(base))]
 
 
 def _kernels(
@@ -233,7 +280,8 @@ def forest_block(
 def alone(genotype: TabularGenotype) -> list[TabularGenotype]:
     """The same learners on each modality alone; nothing where there is but one.
 
-    A base model without a view of the modality is left out.
+    A base model without a view of the modality is left out. What nothing can be tuned of is read
+    by a linear model.
     """
     names = genotype.modalities
     if len(names) < 2:
@@ -248,4 +296,7 @@ def _of(genotype: TabularGenotype, name: str) -> TabularGenotype | None:
         return None
     base = (_of(one, name) for one in genotype.base)
     kept = tuple(one for one in base if one is not None)
-    return genotype.model_copy(update={"views": views, "base": kept})
+    learner = genotype.learner
+    if learner.name == "tuned" and not any(dict(b.options).get("tokens") for _, b in views):
+        learner = Block.of("linear")
+    return genotype.model_copy(update={"views": views, "base": kept, "learner": learner})

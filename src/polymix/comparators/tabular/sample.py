@@ -13,7 +13,8 @@ class Sample:
     """Rows by view.
 
     Attributes:
-        views: `(N, W)` each, int64 token ids or double.
+        views: `(N, W)` each, int64 token ids or double; states of tokens are `(N, T, C)`, half
+            where they are those of many rows.
         present: `(N,)` bool each.
     """
 

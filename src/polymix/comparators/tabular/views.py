@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
@@ -11,9 +11,16 @@ from torch import Tensor
 from polymix.data.schema import Kind, Modality
 from polymix.errors import GenotypeError
 from polymix.genotype import Block
-from polymix.nn.descriptions import Description, Frozen, description_version, make_description
+from polymix.nn.descriptions import (
+    Description,
+    Frozen,
+    TokenStates,
+    description_version,
+    make_description,
+)
+from polymix.nn.encoders.upper import UpperLayers
 
-Form = Literal["ids", "columns", "numbers", "dense", "embedding"]
+Form = Literal["ids", "columns", "numbers", "dense", "embedding", "states"]
 """What a view's numbers are to a learner."""
 
 
@@ -23,10 +30,12 @@ class Layout:
 
     Attributes:
         form: what its numbers are.
-        width: how many there are, W.
+        width: how many there are, W; of states, those of a token.
         vocabulary: of token ids.
         picture: whether it is what a network sees in a picture.
         categories: spans (first, width) of columns that are one category.
+        length: of states: tokens of a row, T.
+        above: of states: the layers that follow them in their network.
     """
 
     form: Form
@@ -34,6 +43,8 @@ class Layout:
     vocabulary: int = 0
     picture: bool = False
     categories: tuple[tuple[int, int], ...] = ()
+    length: int = 0
+    above: UpperLayers | None = field(default=None, compare=False, repr=False)
 
 
 class TokenIds(Description):
@@ -140,6 +151,8 @@ def layout_of(view: Description, modality: Modality) -> Layout:
         return Layout("ids", view.channels, vocabulary=modality.vocabulary)
     if isinstance(view, Columns):
         return Layout("columns", view.channels, categories=modality.categories)
+    if isinstance(view, TokenStates):
+        return Layout("states", view.channels, length=view.length, above=view.above)
     if isinstance(view, Frozen):
         return Layout("embedding", view.channels, picture=modality.kind is Kind.IMAGE)
     tabular = modality.kind is Kind.TABULAR

@@ -18,6 +18,7 @@ from polymix.nn.descriptions.series import SeriesStatistics
 from polymix.nn.descriptions.sound import SoundStatistics
 from polymix.nn.descriptions.summary import Summary, is_columns
 from polymix.nn.descriptions.tf_idf import TfIdf
+from polymix.nn.descriptions.token_states import TokenStates
 
 __all__ = [
     "DESCRIPTIONS",
@@ -29,6 +30,7 @@ __all__ = [
     "SoundStatistics",
     "Summary",
     "TfIdf",
+    "TokenStates",
     "describers_for",
     "description_version",
     "is_columns",

@@ -15,7 +15,9 @@ from polymix.nn.descriptions.series import SeriesStatistics
 from polymix.nn.descriptions.sound import SoundStatistics
 from polymix.nn.descriptions.summary import Summary, is_columns
 from polymix.nn.descriptions.tf_idf import TfIdf
+from polymix.nn.descriptions.token_states import TokenStates
 from polymix.nn.encoder import resolve
+from polymix.nn.encoders.pretrained import PretrainedEncoder
 
 DESCRIPTIONS: dict[str, type[Description]] = {
     d.name: d for d in (TfIdf, Summary, SoundStatistics, SeriesStatistics, Kernels, GapStatistics)
@@ -46,7 +48,8 @@ def make_description(block: Block, modality: Modality) -> Description:
     """Build a description.
 
     Besides its own options a frozen encoder takes `states`, which of its features are pooled and
-    set side by side: the last alone, unless it says otherwise.
+    set side by side: the last alone, unless it says otherwise. With `tokens` one of them keeps
+    its tokens, the first `length` of a row; see `TokenStates`.
 
     Raises:
         GenotypeError: no such one, or a modality that it does not take.
@@ -58,7 +61,12 @@ def make_description(block: Block, modality: Modality) -> Description:
         states = options.pop("states", (-1,))
         if not isinstance(states, tuple):
             raise GenotypeError(f"{block.name}: option 'states' is a list, but got {states!r}")
+        tokens, length = options.pop("tokens", False), options.pop("length", 0)
         encoder = catalog.make_encoder(Block.of(block.name, block.preset, **options), modality)
+        if tokens and isinstance(encoder, PretrainedEncoder):
+            return TokenStates(encoder, modality, states, length)
+        if tokens or length:
+            raise GenotypeError(f"{block.name}: its tokens are not kept, or cut: {block}")
         return Frozen(encoder, states)
     if cls is None or modality.kind not in cls.kinds:
         hint = did_you_mean(block.name, [b.name for b in describers_for(modality)])

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from polymix.errors import GenotypeError, MissingExtraError
 from polymix.genotype import Block
 from polymix.nn.encoder import Encoder
+from polymix.nn.encoders.upper import UpperLayers
 
 
 class PretrainedEncoder(Encoder):
@@ -79,6 +80,19 @@ class PretrainedEncoder(Encoder):
     def blank(cls, config: str) -> tuple[nn.Module, Any]:
         """The network without its weights, from its config as JSON."""
         raise TypeError(f"{cls.__name__} must define blank, for {config}")
+
+    def split(self, state: int) -> UpperLayers:
+        """Take the layers above one of the features off the network, so that they can be tuned.
+
+        Args:
+            state: which feature is then the last, its tokens kept; the first and the last are none.
+
+        Raises:
+            GenotypeError: no layers of this network can be told apart.
+        """
+        raise GenotypeError(
+            f"{self.name}: no layers above state {state} can be told apart in this network"
+        )
 
     def train(self, mode: bool = True) -> PretrainedEncoder:
         """Training mode changes nothing in the network."""

@@ -12,6 +12,7 @@ from torch.nn import functional
 from polymix.data.schema import Kind, Modality
 from polymix.errors import GenotypeError
 from polymix.nn.encoders.pretrained import PretrainedEncoder
+from polymix.nn.encoders.upper import ImageBlocks, UpperLayers
 from polymix.nn.tokens import Tokens, flatten_grid
 from polymix.registry import register
 
@@ -79,9 +80,7 @@ class PretrainedImage(PretrainedEncoder):
         shift = (mean / full - wanted[0]) / wanted[1]
         self.register_buffer("scale", scale[:, None, None].float(), persistent=False)
         self.register_buffer("shift", shift[:, None, None].float(), persistent=False)
-        with torch.no_grad(), torch.device("cpu"):
-            blank = self._hidden(torch.zeros(1, 3, self.side, self.side))
-        self.widths = tuple(t.x.shape[2] for t in blank)
+        self.widths = tuple(t.x.shape[2] for t in self._blank())
 
     @classmethod
     def suits(cls, modality: Modality) -> bool:
@@ -118,6 +117,25 @@ class PretrainedImage(PretrainedEncoder):
         made = AutoConfig.for_model(**json.loads(config))
         return AutoModel.from_config(made), made  # type: ignore[no-untyped-call]
 
+    @torch.no_grad()
+    def _blank(self) -> list[Tokens]:
+        with torch.device("cpu"):
+            return self._hidden(torch.zeros(1, 3, self.side, self.side))
+
+    def split(self, state: int) -> UpperLayers:
+        """See `PretrainedEncoder.split`."""
+        net: Any = self.net
+        if not hasattr(net, "_conv_stem"):
+            return super().split(state)
+        grid = self._blank()[state].grid
+        assert grid is not None
+        last = nn.Sequential(net._conv_head, net._bn1, net._swish)
+        above = ImageBlocks([*net._blocks[state + 1 :], last], grid, self.channels)
+        del net._blocks[state + 1 :]
+        net._conv_head = None
+        self.widths = self.widths[: state + 1]
+        return above
+
     def features(self, x: Tensor) -> list[Tokens]:
         """Each block's output `(B, H_i·W_i, C_i)`; x is `(B, C, H, W)`."""
         self.check()
@@ -135,6 +153,8 @@ class PretrainedImage(PretrainedEncoder):
             for block in net._blocks:
                 x = block(x)
                 found.append(flatten_grid(x))
+            if net._conv_head is None:  # taken off by `split`
+                return found
             return [*found, flatten_grid(net._swish(net._bn1(net._conv_head(x))))]
         states = net(pixel_values=x, output_hidden_states=True).hidden_states
         return [flatten_grid(h) if h.ndim == 4 else Tokens(h) for h in states]

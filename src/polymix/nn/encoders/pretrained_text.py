@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from polymix.data.schema import Kind, Modality
 from polymix.errors import GenotypeError
 from polymix.nn.encoders.pretrained import PretrainedEncoder
+from polymix.nn.encoders.upper import TextLayers, UpperLayers
 from polymix.nn.tokens import Tokens
 from polymix.registry import register
 
@@ -124,6 +125,24 @@ class PretrainedText(PretrainedEncoder):
 
         made = AutoConfig.for_model(**json.loads(config))
         return AutoModel.from_config(made), made  # type: ignore[no-untyped-call]
+
+    def split(self, state: int) -> UpperLayers:
+        """See `PretrainedEncoder.split`."""
+        net: Any = self.net
+        kept, config = _layers(net), net.config
+        if kept is None:
+            return super().split(state)
+        self.tokens, self.cuts = True, False
+
+        def mask(states: Tensor, there: Tensor) -> Any:
+            from transformers.masking_utils import create_bidirectional_mask
+
+            return create_bidirectional_mask(config, states, there)
+
+        above = TextLayers(list(kept)[state:], mask, self.channels)
+        del kept[state:]
+        self.widths = self.widths[: state + 1]
+        return above
 
     def banking(self) -> AbstractContextManager[object]:
         """Products in bfloat16, where the processor has them, for frozen networks.
