@@ -157,6 +157,15 @@ def search(strategy: str, table: Path, path: Path, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
+def begun(command: Command, path: Path, seconds: float = 0.0) -> None:
+    """Wait until there is something to lose: the run folder, and some of the work."""
+    until = time.monotonic() + 60
+    while not (path / "description.json").exists() and time.monotonic() < until:
+        time.sleep(0.01)
+        assert command.process.exitcode in (None, 0), command.output
+    command.ends_within(seconds)
+
+
 def left_by(path: Path) -> tuple[Any, ...]:
     """All that a finished run left, measured time and the order of its rows aside."""
     with Ledger.open(path / "ledger.sqlite", read_only=True) as ledger:

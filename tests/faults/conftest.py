@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from faults.common import Command, left_by, search, write_table
+from faults.common import Command, begun, left_by, search, write_table
 
 
 class Whole(NamedTuple):
@@ -17,7 +17,7 @@ class Whole(NamedTuple):
 
     Attributes:
         left: all that it left.
-        seconds: what it took.
+        seconds: what it took, once it had a folder.
     """
 
     left: tuple[Any, ...]
@@ -46,8 +46,9 @@ def whole(place: Path, table: Path) -> Callable[..., Whole]:
     def of(strategy: str, *more: str) -> Whole:
         if (strategy, *more) not in made:
             path = place / " ".join(["whole", strategy, *more])
-            began = time.monotonic()
             command = Command(search(strategy, table, path, *more), place)
+            begun(command, path)
+            began = time.monotonic()
             assert command.status == 0, command.output
             made[strategy, *more] = Whole(left_by(path), time.monotonic() - began)
         return made[strategy, *more]

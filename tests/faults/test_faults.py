@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from faults.common import CASES, Command, left_by, search
+from faults.common import CASES, Command, begun, left_by, search
 from polymix import seeds
 from polymix.store.ledger import Ledger
 
@@ -31,15 +31,6 @@ def finish(strategy: str, table: Path, path: Path, *more: str) -> None:
     assert command.status == 0, command.output
 
 
-def begun(command: Command, path: Path, share: float, seconds: float) -> None:
-    """Wait until there is something to lose: the run folder, and a part of the time."""
-    until = time.monotonic() + 60
-    while not (path / "description.json").exists() and time.monotonic() < until:
-        time.sleep(0.01)
-        assert command.process.exitcode in (None, 0), command.output
-    command.ends_within(share * seconds)
-
-
 @pytest.mark.parametrize(
     "strategy", [s if s in QUICK else pytest.param(s, marks=pytest.mark.slow) for s in STRATEGIES]
 )
@@ -48,7 +39,7 @@ def test_killed(strategy, whole, table, tmp_path):
     path = tmp_path / "run"
     for _ in range(2):
         command = Command(search(strategy, table, path), tmp_path)
-        begun(command, path, rng.uniform(0.0, 0.6), expected.seconds)
+        begun(command, path, rng.uniform(0.0, 0.6) * expected.seconds)
         command.send(signal.SIGKILL)
         assert command.status in (0, -signal.SIGKILL), command.output
     finish(strategy, table, path)
@@ -67,7 +58,7 @@ def test_signals_end_a_run_as_ctrl_c_does(number, times, whole, table, tmp_path)
     strategy, path = QUICK[(number + times) % len(QUICK)], tmp_path / "run"
     expected = whole(strategy)
     command = Command(search(strategy, table, path), tmp_path)
-    begun(command, path, 0.1, expected.seconds)
+    begun(command, path, 0.1 * expected.seconds)
     assert command.process.exitcode is None, "it was too quick"
     for _ in range(times):
         command.send(number)
@@ -83,7 +74,7 @@ def test_what_nohup_ignores_stays_ignored(table, tmp_path):
     path = tmp_path / "run"
     ignore = partial(signal.signal, signal.SIGHUP, signal.SIG_IGN)
     command = Command(search("m2-mixer", table, path), tmp_path, ignore)
-    begun(command, path, 0.0, 0.0)
+    begun(command, path)
     command.send(signal.SIGHUP)
     assert command.status == 0, command.output
 
@@ -195,7 +186,7 @@ def test_a_cache_that_is_gone_is_built_again(whole, table, tmp_path, monkeypatch
     expected, path = whole("mixmas"), tmp_path / "run"
     monkeypatch.setenv("POLYMIX_CACHE", str(tmp_path / "cache"))
     command = Command(search("mixmas", table, path), tmp_path, _own_cache(tmp_path))
-    begun(command, path, 0.2, expected.seconds)
+    begun(command, path, 0.2 * expected.seconds)
     command.send(signal.SIGKILL)
     assert command.status in (0, -signal.SIGKILL)
     shutil.rmtree(tmp_path / "cache")
@@ -212,7 +203,7 @@ def _own_cache(folder: Path) -> partial[None]:
 def test_a_clock_that_is_set_back(strategy, whole, table, tmp_path):
     expected, path = whole(strategy), tmp_path / "run"
     command = Command(search(strategy, table, path), tmp_path)
-    begun(command, path, 0.3, expected.seconds)
+    begun(command, path, 0.3 * expected.seconds)
     command.send(signal.SIGTERM)
     assert command.status in (0, 143), command.output
     again = Command(search(strategy, table, path), tmp_path, _set_back)
