@@ -17,6 +17,7 @@ BASE = frozenset(
     {
         "built_in",
         "errors",
+        "faults",
         "genotype",
         "plugins",
         "records",

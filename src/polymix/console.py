@@ -16,7 +16,10 @@ from polymix.search.callbacks import Callback
 from polymix.tables.report import lines_of, lost_lines
 from polymix.units import show_duration
 
-STYLES = {Status.DONE: "", Status.FAILED: "red", Status.SKIPPED: "yellow", Status.STOPPED: "yellow"}
+STYLES = {
+    Status.DONE: "", Status.FAILED: "red", Status.LOST: "red",
+    Status.SKIPPED: "yellow", Status.STOPPED: "yellow",
+}  # fmt: skip
 
 
 class ConsoleProgress(Callback):

@@ -189,10 +189,15 @@ class Cost:
 
 
 class Status(StrEnum):
-    """How a trial ended."""
+    """How a trial ended.
+
+    What is `lost` was no fault of the candidate's: its process was killed, or memory was short. It
+    has failed as far as this session goes, and is tried again when the run is resumed.
+    """
 
     DONE = "done"
     FAILED = "failed"
+    LOST = "lost: system"
     SKIPPED = "skipped: cost"
     STOPPED = "stopped: time"
 
@@ -232,6 +237,11 @@ class Trial:
     def value(self) -> float:
         """The score, or minus infinity where there is none: what to sort by."""
         return self.score.value if self.score else float("-inf")
+
+    @property
+    def failed(self) -> bool:
+        """Whether it could not be made, by its own fault or the system's."""
+        return self.status in (Status.FAILED, Status.LOST)
 
     @property
     def usable(self) -> bool:

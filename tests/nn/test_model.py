@@ -233,7 +233,7 @@ class TestErrors:
             (Block.of("hyper-mixer", token_dim=-1), "but got .*token_dim=-1"),
             (Block.of("mlp", layers=0), "mlp: sizes >= 1 .*layers=0"),
             (Block.of("conv", least=0, channels=8), "conv: channels, least >= 1"),
-            (Block.of("mlp-mixer", patch=5), "patch must divide the 16 x 12 input"),
+            (Block.of("mlp-mixer", patch=17), "patch must fit into the 16 x 12 input"),
             (Block.of("ramlp", widths=3), "'widths' is of type tuple, but got 3"),
             (Block.of("monarch-mixer"), "does not take modality 'image' of kind image: conv"),
         ],

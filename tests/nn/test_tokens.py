@@ -35,10 +35,23 @@ def test_patches_of_any_memory_layout():
     torch.testing.assert_close(tokens(x.to(memory_format=torch.channels_last)).x, tokens(x).x)
 
 
-@pytest.mark.parametrize("patch", [5, 0, -4, 56])
-def test_a_patch_that_does_not_divide_is_refused(patch):
-    with pytest.raises(GenotypeError, match=rf"divide the 28 x 28 input, but got patch={patch}"):
+@pytest.mark.parametrize("patch", [0, -4, 29, 56])
+def test_a_patch_that_does_not_fit_is_refused(patch):
+    with pytest.raises(GenotypeError, match=rf"fit into the 28 x 28 input, but got patch={patch}"):
         PatchTokens((1, 28, 28), 8, patch)
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.data())
+def test_what_a_patch_does_not_divide_is_padded_with_zeros(height, width, data):
+    patch = data.draw(st.integers(1, max(height, width)))
+    tokens = PatchTokens((2, height, width), 3, patch).double()
+    x = torch.randn(2, 2, height, width, dtype=torch.float64)
+    rows, columns = tokens.grid
+    assert (rows - 1) * patch < height <= rows * patch
+    assert (columns - 1) * patch < width <= columns * patch
+    whole = torch.zeros(2, 2, rows * patch, columns * patch, dtype=torch.float64)
+    whole[:, :, :height, :width] = x
+    torch.testing.assert_close(tokens(x).x, flatten_grid(tokens.project(whole)).x)
 
 
 @given(st.integers(1, 60), st.integers(1, 60))

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from polymix import Predictor
+from polymix.cli.reports import show_explanation
 from polymix.data.schema import Task
-from polymix.errors import DataError, UsageError
+from polymix.errors import DataError, RunFolderError, UsageError
 from polymix.genotype import Block
 from polymix.runs.explain import sampled_shares, shapley_shares
 from polymix.space.mix import MixGenotype
+from polymix.store.run_folder import RunFolder
 
 from .common import dataset, run_folder
 
@@ -89,6 +94,28 @@ def test_an_explanation(task, tmp_path):
         Predictor.load(tmp_path / "run").explain(data, rows=0)
 
 
+def test_one_row_says_what_can_be_said(tmp_path):
+    """R² of one row is undefined: so is every share of it, and nothing breaks."""
+    data = dataset("photo", "columns", rows=60, task=Task.REGRESSION)
+    run_folder(tmp_path / "run", GENOTYPE, data)
+    found = Predictor.load(tmp_path / "run").explain(data, rows=1)
+    assert found["n"] == 1
+    assert [m["shapley"]["value"] for m in found["modalities"]] == [None, None]
+    show_explanation(Console(file=io.StringIO()), found)
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path):
+    data = dataset("photo", "columns", rows=60, task=Task.REGRESSION)
+    model = run_folder(tmp_path / "run", GENOTYPE, data).model
+    with torch.no_grad():
+        model.head.weight[0, 0] = torch.nan
+    with RunFolder.open(tmp_path / "run", write=True) as folder:
+        folder.finish_model(folder.genotype_json, model.state_dict(), folder.metrics)
+    for ask in ("explain", "predict_proba", "robustness", "evaluate"):
+        with pytest.raises(RunFolderError, match=r"not all weights are numbers \(head.weight\)"):
+            getattr(Predictor.load(tmp_path / "run"), ask)(data)
+
+
 def test_a_modality_that_the_head_does_not_hear_matters_nothing(tmp_path):
     data = dataset("photo", "columns", rows=60)
     path = tmp_path / "run"
@@ -96,8 +123,6 @@ def test_a_modality_that_the_head_does_not_hear_matters_nothing(tmp_path):
     width = model.encoders["photo"].channels
     with torch.no_grad():
         model.head.weight[:, :width] = 0
-    from polymix.store.run_folder import RunFolder
-
     with RunFolder.open(tmp_path / "draft", write=True) as folder:
         folder.finish_model(folder.genotype_json, model.state_dict(), folder.metrics)
     (tmp_path / "draft").rename(path)

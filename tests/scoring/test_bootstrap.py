@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from polymix import seeds
 from polymix.data.schema import Task
 from polymix.scoring.bootstrap import draw_weights
-from polymix.scoring.intervals import Referee
+from polymix.scoring.intervals import Predictions, Referee
 from polymix.scoring.metrics import METRICS
 
 CASES = [
@@ -85,3 +85,10 @@ def test_the_interval_of_many_labels_is_that_of_the_drawn_rows(name):
     slow = one_by_one(METRICS[name], targets, predictions, draw_weights(300, 200))
     half = 1.959963984540054 * slow.std() * np.sqrt(2)
     assert (found.high - found.low) / 2 == pytest.approx(half)
+
+
+@pytest.mark.parametrize("name", [n for n, m in METRICS.items() if Task.REGRESSION in m.tasks])
+def test_targets_that_are_all_zero_are_scored(name):
+    referee = Referee(METRICS[name], np.zeros(5))
+    found = referee.combined([(1.0, Predictions("model", np.arange(5.0)[:, None]))])
+    assert name.endswith("_nonzero") == np.isnan(found.value)

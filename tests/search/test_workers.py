@@ -45,7 +45,7 @@ def test_two_processes_make_the_same_trials(tmp_path):
     assert one == two
 
 
-def test_a_process_that_dies_is_a_failed_trial(tmp_path, monkeypatch):
+def test_a_process_that_dies_is_a_lost_trial(tmp_path, monkeypatch):
     data = toy_dataset(60, ("series",))
     with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
         evaluator = Evaluator(data, metric_for(data.schema.target.task), ledger, tmp_path / "bank")
@@ -59,8 +59,28 @@ def test_a_process_that_dies_is_a_failed_trial(tmp_path, monkeypatch):
             ended = {g.keys[0]: d[0][0] for g, d in runner.run(groups, None, print, print)}
     assert ended[groups[0].keys[0]].status is Status.DONE
     dead = ended[groups[1].keys[0]]
-    assert dead.status is Status.FAILED
-    assert "the process died" in dead.error
+    assert dead.status is Status.LOST
+    assert dead.failed
+    assert "the process died, twice" in dead.error
+    assert "batch_size" in dead.error
+
+
+def test_a_process_that_died_while_it_had_nothing_to_do(tmp_path):
+    data = toy_dataset(60, ("series",))
+    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
+        evaluator = Evaluator(data, metric_for(data.schema.target.task), ledger, tmp_path / "bank")
+        asked = [
+            Proposal(MixGenotype.single("series", Block.of("mlp")), Fidelity(10, 1, seed))
+            for seed in (0, 1)
+        ]
+        first, second = evaluator.groups(asked)
+        with ProcessRunner(evaluator, 1, 1, tmp_path / "ledger.sqlite") as runner:
+            list(runner.run([first], None, print, print))
+            (worker,) = runner._pool._processes.values()
+            os.kill(worker.pid, signal.SIGKILL)
+            worker.join(60)
+            ((_, done),) = runner.run([second], None, print, print)
+    assert done[0][0].status is Status.DONE
 
 
 @dataclass

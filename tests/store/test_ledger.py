@@ -244,6 +244,20 @@ def test_a_failed_trials_traceback_is_kept(ledger: Ledger, text: str) -> None:
     assert ledger.traceback("c") is None
 
 
+def test_a_lost_trial_gives_its_place_to_the_same_one_made_again(ledger: Ledger) -> None:
+    lost = trial("b", status=Status.LOST, error="out of memory", traceback="Traceback: b")
+    ledger.put([(trial("a"), None), (lost, None), (trial("c"), None)])
+    again = trial("b", status=Status.LOST, error="out of memory, again", traceback="Traceback: 2")
+    ledger.put([(again, None)])
+    assert ledger.traceback("b") == "Traceback: 2"
+    (done,) = ledger.put([(trial("b"), {"w": torch.ones(2)})])
+    assert ledger.traceback("b") is None
+    assert ledger.trials() == [trial("a"), done, trial("c")]
+    assert torch.equal(ledger.weights(str(done.weights))["w"], torch.ones(2))
+    with pytest.raises(LedgerError, match="'b' is in the ledger already"):
+        ledger.put([(trial("b"), None)])
+
+
 def test_numpy_numbers_are_numbers(ledger: Ledger) -> None:
     made = trial(
         "a",

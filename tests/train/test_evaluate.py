@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from polymix.data.batch import RowSource
 from polymix.data.dataset import Dataset
 from polymix.data.schema import Kind, Modality, Schema
 from polymix.data.split import stratified_codes
-from polymix.errors import DataError, LedgerError
+from polymix.errors import DataError, LedgerError, SearchError
 from polymix.genotype import Block
 from polymix.nn.model import load_matching
 from polymix.records import Status
@@ -222,6 +223,41 @@ def test_what_is_no_candidates_fault_is_raised(evaluator, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Full", (), {"free": 10}))
     with pytest.raises(DataError, match="Free some space"):
         run_all(evaluator, proposal(toy(0, 0), 1, frozen=True))
+
+
+REFUSED = [
+    MemoryError("Unable to allocate 8.00 GiB"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+    OSError(errno.ENOMEM, "Cannot allocate memory"),
+    RuntimeError("can't start new thread"),
+]
+
+
+@pytest.mark.parametrize("error", REFUSED, ids=lambda e: type(e).__name__)
+def test_short_memory_is_a_lost_trial_that_says_what_needs_less(evaluator, monkeypatch, error):
+    def refuse(self):
+        raise error
+
+    monkeypatch.setattr("polymix.train.loop.Trainer.run", refuse)
+    ((trial, weights),) = run_all(evaluator, proposal(MIX, 1, keep=True))
+    assert (trial.status, trial.score, weights) == (Status.LOST, None, None)
+    assert trial.failed
+    assert trial.error.startswith("out of memory: a smaller preset, a smaller batch_size or fewer")
+    assert str(error) in trial.error
+    assert trial.traceback is not None
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG])
+def test_a_disk_that_takes_no_more_is_no_candidates_fault(evaluator, monkeypatch, code):
+    def refuse(self):
+        raise OSError(code, "no", "a-file")
+
+    monkeypatch.setattr("polymix.train.loop.Trainer.run", refuse)
+    with pytest.raises(
+        SearchError, match=r"nothing more can be written: .*a-file.*free some space"
+    ):
+        run_all(evaluator, proposal(MIX, 1))
 
 
 def test_a_metric_that_is_undefined_is_a_failed_trial(make_evaluator):

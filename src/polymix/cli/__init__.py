@@ -10,8 +10,9 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import Abort, TyperException
 
-from polymix.cli import datasets, runs, search
+from polymix.cli import datasets, runs, search, signals
 from polymix.cli.common import tell
+from polymix.cli.signals import exit_status
 
 app = typer.Typer(
     name="polymix",
@@ -57,7 +58,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; the process's own where not given.
 
     Returns:
-        The exit status: 0, 2 where something cannot be used, 130 after Ctrl-C.
+        The exit status: 0, 2 where something cannot be used, 128 and its number after a signal.
     """
     try:
         status = app(arguments, prog_name="polymix", standalone_mode=False)
@@ -68,9 +69,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
             where = context.command_path if context else "polymix"
             tell([f"{message.rstrip('.')}; see {where} --help"])
         return 2
-    except (KeyboardInterrupt, Abort):
+    except (KeyboardInterrupt, Abort) as interrupt:
         typer.echo("\nstopped", err=True)
-        return 130
+        return exit_status(interrupt)
     except BrokenPipeError:
         # Whoever read the output has seen enough, as in `polymix leaderboard DIR | head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -82,4 +83,7 @@ def main() -> NoReturn:
     """The `polymix` command."""
     # Idle threads that spin slow a shared machine down by an order of magnitude.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    raise SystemExit(run())
+    signals.listen()
+    status = run()
+    signals.ignore()  # a second Ctrl-C would only be a traceback while Python shuts down
+    raise SystemExit(status)

@@ -16,7 +16,9 @@ import typer
 from rich.console import Console
 
 from polymix import plugins
+from polymix.cli.signals import exit_status
 from polymix.errors import PolymixError, UsageError
+from polymix.faults import LESS_MEMORY, is_disk_full, is_out_of_memory
 
 if TYPE_CHECKING:
     from polymix.console import ConsoleProgress
@@ -77,24 +79,45 @@ class Stopped:
 
     folder: Path | None = None
 
-    def __str__(self) -> str:
+    @property
+    def hint(self) -> list[str]:
+        """How to go on; empty where nothing was written."""
         if self.folder is None or not (self.folder / "description.json").is_file():
+            return []
+        return [f"continue with: polymix resume {self.folder}{import_options()}"]
+
+    def __str__(self) -> str:
+        if not self.hint:
             return "Stopped. Nothing was written."
-        command = f"polymix resume {self.folder}{import_options()}"
-        return f"Stopped. Progress is saved; continue with: {command}"
+        return f"Stopped. Progress is saved; {self.hint[0]}"
 
 
 @contextmanager
 def errors(stopped: Stopped | None = None) -> Iterator[None]:
-    """Every expected error is one clear message and exit code 2; Ctrl-C is 130."""
+    """Every expected error is one clear message and exit code 2; Ctrl-C is 130, SIGTERM 143."""
     try:
         yield
     except PolymixError as error:
         tell(error.problems)
         raise typer.Exit(2) from None
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         typer.echo(f"\n{stopped or 'stopped'}", err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(exit_status(interrupt)) from None
+    except Exception as error:
+        refused = _refused(error)
+        if refused is None:
+            raise
+        tell([refused, *(stopped.hint if stopped else [])])
+        raise typer.Exit(2) from None
+
+
+def _refused(error: Exception) -> str | None:
+    """What the system refused, and the cure; none where the error is another."""
+    if is_out_of_memory(error):
+        return f"out of memory: {LESS_MEMORY} ({type(error).__name__}: {error})"
+    if is_disk_full(error):
+        return f"nothing more can be written: {error}; free some space"
+    return None
 
 
 @contextmanager

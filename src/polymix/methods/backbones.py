@@ -28,6 +28,10 @@ BACKBONES: dict[Kind, str] = {
 more (280 steps on `demo` leave its image at 0.20)."""
 
 
+LEAST_ROWS = 256
+"""Of a backbone's training, however little time there is."""
+
+
 class Backbones:
     """An encoder of each modality, trained alone as an ordinary trial, its weights kept.
 
@@ -96,23 +100,33 @@ class Backbones:
         return problems
 
     def proposals(self) -> list[Proposal]:
-        """Each modality alone, for as many epochs as leave half of the time to the search."""
+        """Each modality alone, for as many epochs as leave half of the time to the search.
+
+        One epoch is the least, as a search on untrained features would say nothing; where it does
+        not fit either, it is one on fewer rows, so that each backbone is trained.
+        """
+        rows, seconds = self._task.rows, self._task.seconds
+        for epochs in range(self._epochs, 0, -1):
+            asked, spent = self._asked(rows, epochs)
+            if seconds is None or spent <= seconds / 2:
+                return asked
+        assert seconds is not None
+        fewer = max(min(rows, LEAST_ROWS), int(rows * seconds / 2 / spent))
+        return self._asked(fewer, 1)[0]
+
+    def _asked(self, rows: int, epochs: int) -> tuple[list[Proposal], float]:
+        """The proposals, and the seconds that they are expected to take."""
         # Hiding the only modality would leave a row with nothing to learn from.
         recipe = replace(self.recipe, modality_dropout=0.0)
-        # One epoch is the least: a search on untrained features would say nothing.
-        for epochs in range(self._epochs, 0, -1):
-            fidelity = Fidelity(self._task.rows, epochs, self._task.seed)
-            asked = [
-                Proposal(
-                    MixGenotype.single(name, block), fidelity,
-                    replace(recipe, frozen=self._frozen[name]), keep=True, stage="backbones",
-                )
-                for name, block in self.blocks.items()
-            ]  # fmt: skip
-            spent = sum(self._task.predict(p) for p in asked)
-            if self._task.seconds is None or spent <= self._task.seconds / 2:
-                break
-        return asked
+        fidelity = Fidelity(rows, epochs, self._task.seed)
+        asked = [
+            Proposal(
+                MixGenotype.single(name, block), fidelity,
+                replace(recipe, frozen=self._frozen[name]), keep=True, stage="backbones",
+            )
+            for name, block in self.blocks.items()
+        ]  # fmt: skip
+        return asked, sum(self._task.predict(p) for p in asked)
 
     def keep(self, trials: Sequence[Trial]) -> None:
         """Keep the weights of those that could be trained; trials in the order of `proposals`."""

@@ -46,6 +46,8 @@ class Output(NamedTuple):
 class PatchTokens(nn.Module):
     """An image or spectrogram `(B, C, H, W)` cut into patches by a strided convolution.
 
+    What the patch does not divide is padded with zeros, to the right and below.
+
     Source: M2-Mixer, section III; MLP-Mixer (Tolstikhin et al. 2021).
 
     Args:
@@ -54,17 +56,18 @@ class PatchTokens(nn.Module):
         patch: side of a square patch.
 
     Raises:
-        GenotypeError: a patch is larger than the image, or does not divide it.
+        GenotypeError: a patch is larger than the image.
     """
 
     def __init__(self, shape: tuple[int, ...], channels: int, patch: int) -> None:
         super().__init__()
         depth, height, width = shape
-        if patch < 1 or height % patch or width % patch:
+        if not 1 <= patch <= max(height, width):
             raise GenotypeError(
-                f"patch must divide the {height} x {width} input, but got patch={patch}"
+                f"patch must fit into the {height} x {width} input, but got patch={patch}"
             )
-        self.grid = (height // patch, width // patch)
+        self.padding = (0, -width % patch, 0, -height % patch)
+        self.grid = (math.ceil(height / patch), math.ceil(width / patch))
         self.tokens = self.grid[0] * self.grid[1]
         self.patch = patch
         self.project = nn.Conv2d(depth, channels, patch, stride=patch)
@@ -73,6 +76,8 @@ class PatchTokens(nn.Module):
         """`(B, C, H, W)` to tokens."""
         # A convolution whose stride is its kernel is a matrix product on the patches, and three
         # times as fast as one on a CPU.
+        if any(self.padding):
+            x = functional.pad(x, self.padding)
         b, c, _, _ = x.shape
         (rows, columns), p = self.grid, self.patch
         patches = x.reshape(b, c, rows, p, columns, p).permute(0, 2, 4, 1, 3, 5)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from polymix.data.dataset import Dataset
-from polymix.errors import GenotypeError
+from polymix.errors import GenotypeError, UsageError
 from polymix.records import Budget, Fidelity, Proposal
 from polymix.runs.config import RunConfig
 from polymix.runs.preflight import preflight_driver
@@ -18,13 +18,20 @@ from polymix.units import show_duration
 
 
 def dry_run(config: RunConfig, dataset: Dataset, strategy: Strategy) -> dict[str, Any]:
-    """The space's size, each expected trial's cost, and what fits the budget."""
+    """The space's size, each expected trial's cost, and what fits the budget.
+
+    Raises:
+        UsageError: what would be trained in full cannot be built.
+    """
     budget = Budget(config.time_limit, config.trials)
     with preflight_driver(config, dataset, strategy, budget) as driver:
         driver.prepare(timed=True)
         probes = [_row(driver, p) for p in strategy.expected()]
         winner = strategy.derive()[0]
         epoch = _row(driver, winner.at(Fidelity(len(dataset.split.train), 1, 0)))
+    if epoch["error"]:
+        said = f"{config.strategy}: its model cannot be built on these data: {epoch['error']}"
+        raise UsageError(said)
     total = sum(row["seconds"] or 0.0 for row in probes)
     return {
         "schema_version": 1,
@@ -80,7 +87,7 @@ def show_dry_run(console: Console, plan: dict[str, Any]) -> None:
     console.print(f"space: {size}")
     trials = f"{len(plan['trials'])} trials, about {show_duration(plan['search_seconds'])}"
     if plan["supernet"]:
-        trials += ", and a supernet, which is timed by its first epoch"
+        trials += ", and a supernet, which is timed by a few steps"
     console.print(
         f"search: {trials}; an epoch of the full training on {plan['rows']} rows: about "
         f"{plan['full_epoch_seconds']:.1f}s, {plan['full_epochs']} epochs at most",

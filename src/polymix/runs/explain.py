@@ -8,6 +8,7 @@ for modalities as players: Hu et al. 2022). They add up to the score minus that 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import combinations
@@ -139,7 +140,8 @@ def explain(
         }
         for player in players
     ]
-    modalities.sort(key=lambda m: -m["shapley"]["value"])
+    # A share can be undefined, as R² of one row is: those come last.
+    modalities.sort(key=lambda m: math.inf if (v := m["shapley"]["value"]) is None else -v)
     return {
         "schema_version": SCHEMA_VERSION,
         "split": scored.split,

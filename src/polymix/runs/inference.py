@@ -81,7 +81,7 @@ def check_weights(model: torch.nn.Module, weights: Mapping[str, torch.Tensor], p
     """Load weights that must fit whole.
 
     Raises:
-        RunFolderError: a tensor is missing, too many, or of another shape.
+        RunFolderError: a tensor is missing, too many, of another shape, or holds what is no number.
     """
     own = {name: tuple(t.shape) for name, t in model.state_dict().items()}
     theirs = {name: tuple(t.shape) for name, t in weights.items()}
@@ -92,6 +92,12 @@ def check_weights(model: torch.nn.Module, weights: Mapping[str, torch.Tensor], p
         raise RunFolderError(
             f"{path}: the weights are not this genotype's: "
             + ", ".join(f"{n} {theirs.get(n)} for {own.get(n)}" for n in wrong[:3])
+        )
+    spoilt = sorted(name for name, tensor in weights.items() if tensor.isnan().any())
+    if spoilt:
+        raise RunFolderError(
+            f"{path}: not all weights are numbers ({', '.join(spoilt[:3])}): restore it, or run "
+            "again"
         )
     load_matching(model, weights)
 

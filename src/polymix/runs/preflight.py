@@ -54,7 +54,8 @@ def check_setup(config: RunConfig, dataset: Dataset, strategy: Strategy) -> None
     with preflight_driver(config, dataset, strategy.fresh(), budget) as driver:
         driver.prepare()
         refused: dict[str, GenotypeError] = {}
-        for proposal in driver.strategy.expected():
+        # A strategy that asks for nothing has its one model to train.
+        for proposal in driver.strategy.expected() or driver.strategy.derive()[:1]:
             try:
                 driver.evaluator.cost(proposal.genotype, proposal.recipe)
                 return

@@ -34,6 +34,7 @@ from polymix.search.driver import Driver, Outcome
 from polymix.search.protocol import Strategy
 from polymix.search.trial_runner import LocalRunner, Runner
 from polymix.search.workers import ProcessRunner
+from polymix.store.files import to_json
 from polymix.store.ledger import Ledger
 from polymix.store.run_folder import RunFolder
 from polymix.train.evaluate import Evaluator
@@ -215,5 +216,5 @@ def describe_run(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
             "executable": Path(sys.executable).name,
         },
         "used_seconds": 0.0,
-        "config": hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:16],
+        "config": hashlib.sha256(to_json(config.model_dump(mode="json"))).hexdigest()[:16],
     }

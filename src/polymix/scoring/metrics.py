@@ -181,6 +181,8 @@ def _of_nonzero(
 def _of_two_draws(function: Callable[..., Array], nonzero: bool, **options: object) -> Any:
     def score(targets: Array, predictions: Array, weights: Array) -> Array:
         rows = targets != 0 if nonzero else np.ones(len(targets), bool)
+        if not rows.any():
+            return np.full(len(weights), np.nan)
         true, said = targets[rows] >= 0, predictions[rows, 0] >= 0
         if nonzero:
             said = predictions[rows, 0] > 0

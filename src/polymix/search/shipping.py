@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from polymix.genotype import Genotype
-from polymix.records import Fidelity, Proposal, Recipe, Role, Status, Trial
+from polymix.records import Fidelity, Proposal, Recipe, Role, Trial
 from polymix.search.finalists import COST_MARGIN
 from polymix.search.run import Run
 
@@ -70,7 +70,7 @@ class Shipping:
         )  # fmt: skip
         # Nothing is left to train: it takes no time, whatever the clock says.
         (made,) = run.trial_runner.evaluate([whole], Role.REFIT, None)
-        return made if made.status is not Status.FAILED and made.weights else None
+        return made if not made.failed and made.weights else None
 
     def _parts(self, chosen: Trial) -> tuple[Genotype, ...]:
         genotype = chosen.proposal.genotype

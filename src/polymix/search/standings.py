@@ -193,7 +193,7 @@ def _compared(finalist: Finalist, finalists: Sequence[Finalist]) -> list[Trial]:
 
 def _alive(finalist: Finalist) -> bool:
     """Whether it is in the comparison: a finalist that failed does not hold up the others."""
-    return not any(t.status is Status.FAILED for t in finalist.trials)
+    return not any(t.failed for t in finalist.trials)
 
 
 def _cost(finalist: Finalist) -> Cost:

@@ -98,6 +98,7 @@ class TrialRunner:
         self.clock, self.callbacks = clock, callbacks
         self.predict, self.learn = predict, learn
         self.fresh = 0
+        self._lost: set[str] = set()
 
     def evaluate(
         self, cohort: Sequence[Proposal], role: Role | Sequence[Role], deadline: float | None
@@ -107,7 +108,8 @@ class TrialRunner:
         Each computation is committed with its weights in one transaction as soon as it is done.
         What would take longer than its share is recorded as `skipped: cost`; so is what is scored
         over folds, and would not end by the deadline: folds that are not all there say nothing.
-        What the deadline leaves no time to begin is recorded as `stopped: time`.
+        What the deadline leaves no time to begin is recorded as `stopped: time`. What was lost to
+        the system in an earlier session is made again.
         """
         keys = [self.evaluator.key(p) for p in cohort]
         each = [role] * len(keys) if isinstance(role, Role) else role
@@ -120,7 +122,8 @@ class TrialRunner:
                 continue
             expected[key] = self.predict(proposal)
             trial = self.ledger.get(key, proposal, roles[key])
-            if trial is not None:
+            # What the system took from an earlier session is tried again, once a session.
+            if trial is not None and (trial.status is not Status.LOST or key in self._lost):
                 known[key] = trial
                 self.learn(trial, expected[key])
                 self._tell_end(trial, roles[key], fresh=False)
@@ -137,6 +140,8 @@ class TrialRunner:
             for trial in self.ledger.put(done, roles[group.keys[0]]):
                 known[trial.key] = trial
                 self.learn(trial, expected[trial.key])
+                if trial.status is Status.LOST:
+                    self._lost.add(trial.key)
                 self._tell_end(trial, roles[trial.key], fresh=True)
             self._tick()
         for key, proposal in missing.items():
@@ -182,7 +187,7 @@ class TrialRunner:
 
     def _tell_end(self, trial: Trial, role: Role, fresh: bool) -> None:
         self.fresh += fresh
-        if fresh and trial.status is Status.FAILED:
+        if fresh and trial.failed:
             logger.warning(
                 "%s failed: %s: %s", trial.proposal.stage, trial.proposal.genotype, trial.error,
                 extra={"traceback": f"\n{trial.traceback or ''}".rstrip()},

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -17,6 +17,7 @@ import torch
 
 from polymix.data.dataset import Dataset
 from polymix.data.split import SealedRows
+from polymix.faults import LESS_MEMORY
 from polymix.plugins import Imports
 from polymix.records import Cost, Status, Trial
 from polymix.store.ledger import Ledger
@@ -72,13 +73,17 @@ class ProcessRunner(AbstractContextManager["ProcessRunner"]):
         """See `Runner`; epochs are not told across processes.
 
         A process that dies (out of memory, most often) takes the whole pool with it. What was
-        unfinished is then tried one by one, and what breaks the pool again is a failed trial.
+        unfinished is then tried one by one, and what breaks the pool again is a lost trial.
         """
         assert self._pool is not None
+        unfinished: list[Group] = []
+        waiting: dict[Future[list[Done]], Group] = {}
         for group in groups:
             on_start(group)
-        waiting = {self._pool.submit(_run, group, deadline): group for group in groups}
-        unfinished: list[Group] = []
+            try:
+                waiting[self._pool.submit(_run, group, deadline)] = group
+            except BrokenProcessPool:  # one died while it had nothing to do
+                unfinished.append(group)
         for future in as_completed(waiting):
             try:
                 yield waiting[future], future.result()
@@ -95,9 +100,9 @@ class ProcessRunner(AbstractContextManager["ProcessRunner"]):
             return self._pool.submit(_run, group, deadline).result()
         except BrokenProcessPool:
             self._pool = self._make_pool()
-            said = "the process died: out of memory, most likely"
+            said = f"the process died, twice: killed, or out of memory: {LESS_MEMORY}"
             return [
-                (Trial(p, k, Status.FAILED, None, Cost(0, 0), error=said), None)
+                (Trial(p, k, Status.LOST, None, Cost(0, 0), error=said), None)
                 for p, k in zip(group.proposals, group.keys, strict=True)
             ]
 

@@ -69,10 +69,11 @@ def connect(where: Path | str, *, read_only: bool = False) -> Database:
         LedgerError: it is no ledger, or a newer version's; nothing was changed.
     """
     url = _url(where)
-    name = url.render_as_string(hide_password=True)
     if url.get_backend_name() == "sqlite":
         name = url.database or "memory"
         _check_file(url, read_only)
+    else:
+        name = url.render_as_string(hide_password=True)
     engine = _engine(url, read_only)
     database = Database(engine, name)
     try:
@@ -155,7 +156,8 @@ def _read_only(path: Path) -> URL:
     if not os.access(path.parent, os.W_OK):
         in_use = path.with_name(path.name + "-wal").exists()
         mode = {"mode": "ro"} if in_use else {"mode": "ro", "immutable": "1"}
-    return URL.create("sqlite", database=f"file:{quote(str(path))}", query=mode | {"uri": "true"})
+    name = quote(os.fsencode(path))
+    return URL.create("sqlite", database=f"file:{name}", query=mode | {"uri": "true"})
 
 
 def _on_connect(connection: sqlite3.Connection, _record: object) -> None:

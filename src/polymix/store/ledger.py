@@ -16,13 +16,14 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from sqlalchemy import Connection, RowMapping, func, insert, select
+from sqlalchemy import Connection, RowMapping, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from polymix.errors import LedgerError
 from polymix.records import EpochRecord, Proposal, Role, Status, Trial
 from polymix.store.blobs import (
     blob_of,
+    drop_blob,
     drop_checkpoint,
     has_blob,
     keep,
@@ -137,6 +138,8 @@ class Ledger:
     ) -> list[Trial]:
         """Write down trials made together, all or none, and drop their checkpoints.
 
+        One that was lost to the system gives its place to the same trial made again.
+
         Args:
             entries: the trials, each with its trained weights if they are kept.
             role: what the trials were made for.
@@ -162,14 +165,20 @@ class Ledger:
         keys = [trial.key for trial in done]
         try:
             with self._database.write() as connection:
-                there = [key for key in keys if _find(connection, key) is not None]
+                found = {key: _find(connection, key) for key in keys}
+                lost = {k for k, row in found.items() if row and row["status"] == Status.LOST}
+                there = [key for key, row in found.items() if row is not None and key not in lost]
                 twice = sorted({key for key in keys if keys.count(key) > 1})
                 if there or twice:
                     raise LedgerError(
                         [f"trial {key!r} is in the ledger already" for key in there]
                         + [f"trial {key!r} was given twice" for key in twice]
                     )
-                _insert(connection, rows, kept)
+                _insert(connection, [row for row in rows if row["key"] not in lost], kept)
+                for row in rows:
+                    if row["key"] in lost:
+                        connection.execute(update(trials).where(trials.c.key == row["key"]), row)
+                        drop_blob(connection, traceback_of(row["key"]))
                 for trial in done:
                     drop_checkpoint(connection, trial.key)
                     if trial.traceback is not None:

@@ -94,7 +94,9 @@ def open_table(source: str | Path | pd.DataFrame) -> Table:
         frame = _read(path, notes)
     except (OSError, MemoryError) as error:
         raise DataError(f"{path} cannot be read: {error}") from None
-    return _checked(frame, path.stem, str(path), path.resolve().parent, path, tuple(notes))
+    # What a name has that is no UTF-8 is shown as escapes: JSON has no word for it.
+    name = path.stem.encode("utf-8", "backslashreplace").decode()
+    return _checked(frame, name, str(path), path.resolve().parent, path, tuple(notes))
 
 
 def joined(first: Table, second: Table, columns: Sequence[str]) -> Table:

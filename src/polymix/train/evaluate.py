@@ -22,6 +22,7 @@ from polymix.data.dataset import Dataset
 from polymix.data.sample import Sample, draw_balanced, draw_sample, draw_weighted
 from polymix.data.schema import Schema, Task
 from polymix.errors import CostError, GenotypeError, PolymixError, SearchError
+from polymix.faults import LESS_MEMORY, is_disk_full, is_out_of_memory
 from polymix.genotype import Genotype
 from polymix.nn.build import build_seeded, frozen_blocks, stack_key
 from polymix.nn.by_modality import key_of
@@ -177,6 +178,10 @@ class Evaluator:
                 raise  # A full disk or a broken ledger is no fault of the candidate.
             if raised:
                 raise
+            if is_disk_full(error):
+                raise SearchError(
+                    f"nothing more can be written: {error}; free some space"
+                ) from error
             # What counting the cost met is told as what it was.
             cause = error.__cause__ if isinstance(error, CostError) else None
             fault = cause if isinstance(cause, Exception) else error
@@ -198,9 +203,11 @@ class Evaluator:
         self, proposal: Proposal, key: str, error: Exception, start: float, cpu: float
     ) -> Done:
         spent = Cost(0, 0, 0, time.process_time() - cpu, time.monotonic() - start)
-        said = f"{type(error).__name__}: {error}"[:2000]
+        said, status = f"{type(error).__name__}: {error}"[:2000], Status.FAILED
+        if is_out_of_memory(error):
+            said, status = f"out of memory: {LESS_MEMORY} ({said})", Status.LOST
         trace = "".join(traceback.format_exception(error))[-MAX_TRACEBACK:]
-        return Trial(proposal, key, Status.FAILED, None, spent, error=said, traceback=trace), None
+        return Trial(proposal, key, status, None, spent, error=said, traceback=trace), None
 
     def _train(
         self,
@@ -254,7 +261,7 @@ class Evaluator:
         models = [self.model(p) for p in group.proposals]
         source: Source
         if first.recipe.frozen:
-            banked = self.banked(models[0])
+            banked = self.banked(models[0], sealed=first.recipe.sealed)
             source, known = banked, banked.moments
         else:
             source = self._source(models[0], sealed=first.recipe.sealed)
@@ -354,13 +361,27 @@ class Evaluator:
 
         if model.fitted or not any(getattr(e, "frozen", False) for e in model.encoders.values()):
             return rows(list(model.encoders))
-        self._bank.progress = self.on_features
-        return self._bank.beside(model, rows)
+        return self._bank_of(sealed).beside(model, rows)
 
-    def banked(self, model: Model) -> BankSource:
-        """Batches of what a model's `fuse` reads, from the bank; the model is calibrated."""
-        self._bank.progress = self.on_features
-        return self._bank.source(model)
+    def banked(self, model: Model, *, sealed: bool = False) -> BankSource:
+        """Batches of what a model's `fuse` reads, from the bank; the model is calibrated.
+
+        Args:
+            model: whose encoders are frozen.
+            sealed: whether the sealed rows are among them, as in the last refit.
+        """
+        return self._bank_of(sealed).source(model)
+
+    def _bank_of(self, sealed: bool) -> FeatureBank:
+        """The bank of the development rows, or one of every row, which has a folder of its own."""
+        bank = self._bank
+        if sealed:
+            split = self.dataset.split
+            every = np.concatenate([split.development, split.test.open()])
+            where = self.bank / "every row"
+            bank = FeatureBank(where, self.dataset, self.device, rows=every)
+        bank.progress = self.on_features
+        return bank
 
     def _moments(self, model: Model, source: Source) -> Moments:
         """Of the features that untrained encoders, or those of `init`, give."""

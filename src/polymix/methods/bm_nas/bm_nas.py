@@ -318,7 +318,8 @@ class BMNAS(Strategy):
         self._anneal((self._epoch + 1) / self._epochs)
         found = {
             "loss": float(torch.stack(weights).mean()),
-            "choice_loss": float(torch.stack(choices).mean()),
+            # A clock may end an epoch before its first update of the choices.
+            "choice_loss": float(torch.stack(choices).mean()) if choices else math.nan,
         }
         return found, [genotype for genotype, _ in won.most_common(self.kept)]
 
@@ -416,7 +417,7 @@ class BMNAS(Strategy):
         return self._backbones.blocks
 
     def expected(self) -> Sequence[Proposal]:
-        """The backbones; the search itself is timed by its first epoch."""
+        """The backbones; the search itself is timed by a few steps."""
         return self._backbones.proposals()
 
     def size(self) -> int:

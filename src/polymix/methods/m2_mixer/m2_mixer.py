@@ -5,12 +5,14 @@
     a head of each branch, their sum   `Loss`, Eq. 5 to 7
     trained as it is                   `derive`
 
-Images and spectrograms are cut into 2 x 2 patches, a sequence is one token a step, a vector goes
-through a plain MLP and is one token. Sizes are the public code's.
+Squares are cut into 2 x 2 patches, other images and spectrograms into patches of half their shorter
+side, padded where it does not divide them; a sequence is one token a step, a vector goes through a
+plain MLP and is one token. Sizes are the public code's.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -146,7 +148,7 @@ def _encoder(modality: Modality, config: Config) -> Block:
         "dropout": config.dropout,
     }
     if modality.kind in (Kind.IMAGE, Kind.AUDIO):
-        # Half of the shorter side: 2 x 2 patches of a square.
-        sizes["patch"] = max(1, min(modality.shape[1:]) // 2)
+        # Half of the shorter side, rounded up: 2 x 2 patches of a square.
+        sizes["patch"] = math.ceil(min(modality.shape[1:]) / 2)
     # The configuration's sizes stand in place of the preset's.
     return Block.of("mlp-mixer", "small", **sizes)

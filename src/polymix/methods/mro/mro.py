@@ -175,7 +175,7 @@ class MRO(Strategy):
 
     def epoch(self, trainer: SupernetTrainer, train: RowLoader, val: RowLoader) -> EpochRecord:
         """Sample masks, train them, see how they do, learn the prior from it (Table 1)."""
-        epoch, last = self._epoch, self._epoch + 1 == self._epochs
+        epoch = self._epoch
         prior = self._prior.scores()  # s_e, `(P,)`
         masks = self._draw(prior, trainer.seed, epoch)
         self._seen += [mask for mask in masks.tolist() if mask not in self._seen]
@@ -195,7 +195,8 @@ class MRO(Strategy):
         self._prior.measure(seen.similarity, gradients, seen.attention)  # Eq. 1
         learner = trainer if self.rank_term == "rank" else None
         numbers["rank_term"] = self._prior.learn(taken, performance, self.p, learner)  # Eq. 2
-        if last:  # top k: of all masks where they can be afforded
+        # top k: of all masks where they can be afforded
+        if epoch + 1 == self._epochs or train.stopped:
             numbers |= self._conclude(seen, trainer)
         # Both are told of each edge: s_e, by which masks are drawn, and Eq. 1's softmax p, by which
         # the paper reports. At two modalities p is 1 of every edge, so that it cannot draw.

@@ -25,7 +25,7 @@ class LinearTokens(Encoder):
         patch: side of a patch of an image or a spectrogram; see `tokenizer`.
 
     Raises:
-        GenotypeError: a size below 1, or a patch that does not divide the image.
+        GenotypeError: a size below 1, or a patch that is larger than the image.
     """
 
     name = "linear-tokens"
