@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from polymix import plugins
-from polymix.errors import PolymixError, UsageError
+from polymix.errors import PolymixError, PolymixWarning, UsageError
 
 if TYPE_CHECKING:
     from polymix.console import ConsoleProgress
@@ -29,6 +29,15 @@ Imports = Annotated[
         metavar="MODULE",
         help="A module or .py file that registers parts of your own; may be repeated.",
         show_default="none",
+    ),
+]
+MovedData = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="PATH",
+        help="Where the run's own table, or its raw files, lie now, if they were moved.",
+        show_default="where they were",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on the standard output.")]
@@ -88,13 +97,31 @@ class Stopped:
 def errors(stopped: Stopped | None = None) -> Iterator[None]:
     """Every expected error is one clear message and exit code 2; Ctrl-C is 130."""
     try:
-        yield
+        with warned():
+            yield
     except PolymixError as error:
         tell(error.problems)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         typer.echo(f"\n{stopped or 'stopped'}", err=True)
         raise typer.Exit(130) from None
+
+
+@contextmanager
+def warned() -> Iterator[None]:
+    """With a line on the standard error for each `PolymixWarning`."""
+    before = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+        if issubclass(category, PolymixWarning):
+            typer.echo(f"warning: {message}", err=True)
+        else:
+            before(message, category, *rest)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", PolymixWarning)
+        warnings.showwarning = show
+        yield
 
 
 @contextmanager

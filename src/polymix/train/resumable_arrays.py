@@ -14,7 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from numpy.lib.format import open_memmap
+
+from polymix.data.arrays import create_array
 
 EVERY = 5.0
 """Seconds between notes: each writes to the disk what there is."""
@@ -45,11 +46,7 @@ class ResumableArrays:
     def open(self, index: int, shape: tuple[int, ...]) -> None:
         """Begin the next array."""
         draft = self._drafts(os.getpid())[index]
-        self.arrays.append(open_memmap(draft, "w+", self.dtype, shape))
-        if hasattr(os, "posix_fallocate"):
-            # Room that is promised only may be missing as it is written: a signal that kills.
-            with draft.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, draft.stat().st_size)
+        self.arrays.append(create_array(draft, self.dtype, shape))
 
     def note(self, rows: int) -> None:
         """Put down that rows up to this one are there, every few seconds."""
