@@ -92,19 +92,25 @@ def find_delimiter(text: str) -> str:
     """
     even, header = dict[str, int](), dict[str, int]()
     for delimiter in DELIMITERS:
-        widths = _widths(text[:LOOKED_AT], delimiter)
-        header[delimiter] = widths[0] if widths else 0
+        widths = _widths(text[:LOOKED_AT], delimiter, strict=True)
         if len(set(widths)) == 1 and widths[0] > 1:
             even[delimiter] = widths[0]
+        header[delimiter] = max(_widths(text[:LOOKED_AT], delimiter)[:1], default=0)
     found = even or header
     return max(found, key=lambda one: found[one])
 
 
-def _widths(text: str, delimiter: str) -> list[int]:
-    """Cells of each of the first rows; comment lines do not count."""
+def _widths(text: str, delimiter: str, *, strict: bool = False) -> list[int]:
+    """Cells of each of the first rows, none where they cannot be read; comments do not count.
+
+    Args:
+        text: of the table.
+        delimiter: what separates cells.
+        strict: whether something behind a quoted cell, but for that, is an error.
+    """
     found: list[int] = []
     try:
-        for _, _, cells in _records(text, delimiter):
+        for _, _, cells in _records(text, delimiter, strict=strict):
             if not cells[0].startswith("#"):
                 found.append(len(cells))
             if len(found) == RECORDS:
@@ -115,8 +121,8 @@ def _widths(text: str, delimiter: str) -> list[int]:
     return found[:-1] if len(text) == LOOKED_AT and len(found) > 1 else found
 
 
-def _records(text: str, delimiter: str) -> Iterator[Record]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+def _records(text: str, delimiter: str, *, strict: bool = False) -> Iterator[Record]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=strict)
     begin = 0
     for cells in reader:
         if cells:
