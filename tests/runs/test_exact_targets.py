@@ -63,16 +63,14 @@ def test_targets_keep_their_digits(name):
     assert float(objective(Output(logits, {}), targets, None, (1.0, {}))) < 1e-9
 
 
-@pytest.mark.parametrize(
-    ("strategy", "name"), [("mixmas", "seconds since 1970"), ("auto", "cents of a large account")]
-)
-def test_a_shift_and_a_scale_change_no_score(name, strategy, tmp_path):
+@pytest.mark.parametrize("name", ["seconds since 1970", "cents of a large account"])
+def test_a_shift_and_a_scale_change_no_score(name, tmp_path):
     """The score of what is learned is that of the same rows with targets of order one."""
     scores = []
     for place, dataset in zip("ab", scaled(name), strict=True):
-        options = {} if strategy == "auto" else {"epochs": 2, "full_epochs": 4, "encoders": ["mlp"]}
+        options = {"epochs": 2, "full_epochs": 4, "encoders": ["mlp"]}
         predictor = Predictor(path=tmp_path / place, device="cpu").fit(
-            dataset, trials=1, strategy=strategy, options=options
+            dataset, trials=1, strategy="mixmas", options=options
         )
         found = predictor.evaluate()["metrics"]["r2"]["value"]
         said = predictor.predict(dataset)

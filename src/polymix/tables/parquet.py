@@ -26,18 +26,21 @@ def read_parquet(path: Path) -> pd.DataFrame:
             f'reading Parquet needs pyarrow ({error}): pip install "polymix[parquet]"'
         ) from None
     try:
-        about = parquet.read_metadata(path)
-        groups = [about.row_group(i) for i in range(about.num_row_groups)]
-        parts = [group.column(i) for group in groups for i in range(group.num_columns)]
-        size = path.stat().st_size
-        cells = max(sum(part.num_values for part in parts), about.num_rows * about.num_columns)
-        check_cells(path, cells, PACKED * size)
-        check_bytes(path, sum(part.total_uncompressed_size for part in parts), size)
-        # A text that many rows share stays one text.
-        texts = sorted({p.path_in_schema for p in parts if p.physical_type == "BYTE_ARRAY"})
-        table = parquet.read_table(path, read_dictionary=texts)
-        check_text(path, sum(_characters(column) for column in table.columns))
-        frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
+        # Opened here: a path need not be UTF-8, and a folder such as `a=1` is no column of it.
+        with path.open("rb") as file:
+            about = parquet.read_metadata(file)
+            groups = [about.row_group(i) for i in range(about.num_row_groups)]
+            parts = [group.column(i) for group in groups for i in range(group.num_columns)]
+            size = path.stat().st_size
+            cells = max(sum(part.num_values for part in parts), about.num_rows * about.num_columns)
+            check_cells(path, cells, PACKED * size)
+            check_bytes(path, sum(part.total_uncompressed_size for part in parts), size)
+            # A text that many rows share stays one text.
+            texts = sorted({p.path_in_schema for p in parts if p.physical_type == "BYTE_ARRAY"})
+            file.seek(0)
+            table = parquet.read_table(file, read_dictionary=texts)
+            check_text(path, sum(_characters(column) for column in table.columns))
+            frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
     except (
         ValueError, OSError, LookupError, ArithmeticError, NotImplementedError, TypeError,
         MemoryError,
