@@ -17,7 +17,7 @@ import pandas as pd
 from polymix.errors import DataError, did_you_mean
 from polymix.tables.cells import array_of, cells_of, well_formed
 from polymix.tables.parquet import read_parquet
-from polymix.tables.room import check_cells
+from polymix.tables.room import check_cells, check_columns
 from polymix.tables.separated import check_once, read_separated
 
 READ = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".pq")
@@ -192,6 +192,7 @@ def _json(path: Path, text: str) -> pd.DataFrame:
     if problems:
         raise DataError(problems)
     names = list(dict.fromkeys(name for row in rows for name in row))
+    check_columns(path, len(names))
     check_cells(path, len(rows) * len(names), len(text))
     columns = {}
     for name in names:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from polymix.errors import DataError, MissingExtraError
-from polymix.tables.room import PACKED, check_bytes, check_cells, check_text
+from polymix.tables.room import PACKED, check_bytes, check_cells, check_columns, check_text
 
 
 def read_parquet(path: Path) -> pd.DataFrame:
@@ -29,6 +29,7 @@ def read_parquet(path: Path) -> pd.DataFrame:
         # Opened here: a path need not be UTF-8, and a folder such as `a=1` is no column of it.
         with path.open("rb") as file:
             about = parquet.read_metadata(file)
+            check_columns(path, about.num_columns)
             groups = [about.row_group(i) for i in range(about.num_row_groups)]
             parts = [group.column(i) for group in groups for i in range(group.num_columns)]
             size = path.stat().st_size

@@ -9,6 +9,9 @@ from polymix.errors import DataError
 MOST_CELLS = 10_000_000
 """Cells that any file may have, however small."""
 
+MOST_COLUMNS = 20_000
+"""Columns that a table may have."""
+
 MOST_BYTES = 100_000_000
 """Bytes that any file may unpack to, however small."""
 
@@ -34,6 +37,18 @@ def check_cells(path: Path, cells: int, most: int) -> None:
         raise DataError(
             f"{path} unfolds to {cells:,} cells, far more than its size calls for: its rows do "
             "not fill its columns; write those columns alone that are needed"
+        )
+
+
+def check_columns(path: Path, count: int) -> None:
+    """Make sure that a table has no more columns than can be looked at.
+
+    Raises:
+        DataError: it has.
+    """
+    if count > MOST_COLUMNS:
+        raise DataError(
+            f"{path} has {count:,} columns, and {MOST_COLUMNS:,} are the most: leave some out"
         )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from polymix.errors import DataError
-from polymix.tables.room import check_cells
+from polymix.tables.room import check_cells, check_columns
 
 DELIMITERS = (",", ";", "\t", "|")
 LOOKED_AT, RECORDS = 1 << 20, 50
@@ -48,6 +48,7 @@ def read_separated(path: Path, text: str, delimiter: str | None, notes: list[str
         header = next((cells for _, _, cells in _records(text, delimiter)), [])
     except csv.Error as error:
         raise DataError(f"{path}: its header cannot be read ({error})") from None
+    check_columns(path, len(header))
     names = [name.strip() or f"column_{i}" for i, name in enumerate(header)]
     check_once(names, str(path))
     # A row that ends before its columns do is filled up.

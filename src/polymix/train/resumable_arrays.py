@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from polymix.data.arrays import create_array
+from polymix.data.digests import append_digest, holds_digest
+from polymix.errors import PolymixWarning
 
 EVERY = 5.0
 """Seconds between notes: each writes to the disk what there is."""
@@ -104,6 +107,7 @@ class ResumableArrays:
             self.arrays, self._drafts(os.getpid()), self.paths, strict=True
         ):
             array.flush()
+            append_digest(draft)
             draft.replace(path)
         self._note(os.getpid()).unlink(missing_ok=True)
 
@@ -112,6 +116,19 @@ class ResumableArrays:
         self.arrays.clear()
         for path in (*self._drafts(os.getpid()), self._note(os.getpid())):
             path.unlink(missing_ok=True)
+
+
+def is_kept(path: Path) -> bool:
+    """Whether an array is at its place, and what was written; one that was changed is told of."""
+    if not path.is_file():
+        return False
+    if holds_digest(path):
+        return True
+    warnings.warn(
+        f"{path} is not what was written: it is computed again", PolymixWarning, stacklevel=2
+    )
+    path.unlink()
+    return False
 
 
 def _alive(process: int) -> bool:
