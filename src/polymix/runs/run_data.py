@@ -78,11 +78,10 @@ def kept_dataset(folder: RunFolder, config: RunConfig) -> Dataset | None:
     What they were made of is not looked at: it may have been moved.
     """
     there = folder.description.get("data")
-    fingerprint = there.get("fingerprint") if isinstance(there, Mapping) else None
-    if not isinstance(fingerprint, str):
+    if not isinstance(there, Mapping) or not isinstance(there.get("fingerprint"), str):
         return None
     name = TableBuilder.NAME if config.source.table is not None else config.source.name
-    found = find_kept(name, fingerprint)
+    found = find_kept(name, there["fingerprint"])
     if found is None or found.name != there.get("name"):
         return None
     return _cut(found, config)
