@@ -36,10 +36,11 @@ def fitted_rows(run: OpenRun, own: Dataset) -> np.ndarray:
     """The rows of a run's dataset that the model that ships was fitted on."""
     split, metrics = own.split, run.metrics
     refit, folds = metrics.get("refit"), metrics.get("folds")
+    development = metrics.get("development")  # fitted on all rows but the sealed ones
     parts = [split.train]
     if folds or refit is not None:
         parts.append(split.val)
-    if folds and refit is not None and refit != metrics.get("development"):
+    if None not in (refit, development) and refit != development:
         parts.append(split.test.open())
     return np.concatenate(parts)
 
