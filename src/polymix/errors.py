@@ -11,6 +11,8 @@
     └── SearchError          a search that cannot go on
 
 Catch `PolymixError` to catch them all. The command line prints the message and exits with 2.
+
+`PolymixWarning` is what is told while all goes on: cells that were lost, files built again.
 """
 
 from __future__ import annotations
@@ -66,6 +68,10 @@ class MissingExtraError(PolymixError):
 
 class SearchError(PolymixError):
     """A search that cannot go on."""
+
+
+class PolymixWarning(UserWarning):
+    """Something went another way than a person may think, and the result depends on it."""
 
 
 class Problems:

@@ -71,6 +71,7 @@ class Predictor:
         self.path = None if path is None else Path(path)
         self.device, self.jobs = device, jobs
         self._ledger: str | None = None  # where it is, if a database outside of the run folder
+        self._place: str | Path | None = None  # of its data, where they were moved
         self._dataset: Dataset | None = None  # the run's own, where it is still open
         self._opened: OpenRun | None = None
 
@@ -136,6 +137,7 @@ class Predictor:
         )
         self._dataset = searching.search(request, callbacks, progress)
         self.path, self._ledger, self._opened = request.path, request.asked.ledger, None
+        self._place = None
         return self
 
     @classmethod
@@ -143,7 +145,7 @@ class Predictor:
     def resume(
         cls,
         path: str | Path,
-        data: Dataset | pd.DataFrame | None = None,
+        data: str | Path | Dataset | pd.DataFrame | None = None,
         tuning_data: pd.DataFrame | None = None,
         *,
         strategy: Strategy | None = None,
@@ -155,7 +157,7 @@ class Predictor:
 
         Args:
             path: the run folder.
-            data: its data, if it was given as an object.
+            data: its data, if it was given as an object; or their new place, if they were moved.
             tuning_data: its tuning data, if they were a frame.
             strategy: its strategy, if that was of a class polymix does not know.
             ledger: see `load`.
@@ -165,32 +167,37 @@ class Predictor:
         Raises:
             RunFolderError: it is no run folder, or belongs to other data.
         """
-        predictor = cls.load(path, ledger=ledger)
+        place = data if isinstance(data, str | Path) else None
+        predictor = cls.load(path, ledger=ledger, data=place)
         predictor._dataset = searching.resume(
-            predictor._run, data, tuning_data,
+            predictor._run, None if isinstance(data, str | Path) else data, tuning_data,
             strategy=strategy, callbacks=callbacks, progress=progress,
         )  # fmt: skip
         return predictor
 
     @classmethod
     @named_as_in_python()
-    def load(cls, path: str | Path, *, ledger: str | None = None) -> Predictor:
+    def load(
+        cls, path: str | Path, *, ledger: str | None = None, data: str | Path | None = None
+    ) -> Predictor:
         """Open a run folder. Nothing in it is executed, and no path in it leads outside.
 
         Args:
             path: the run folder.
             ledger: its ledger's address, where that is a database outside of the folder: said by
                 whoever trusts it, not by the folder alone.
+            data: where its table, or its raw files, lie now, where they were moved.
 
         Raises:
             RunFolderError: it is no run folder, or something in it cannot be trusted.
+            UsageError: nothing is where the data are said to be.
         """
-        run = OpenRun.open(path, ledger=ledger)
+        run = OpenRun.open(path, ledger=ledger, data=data)
         label, config = run.folder.schema.target.name, run.config
         predictor = cls(
             label, eval_metric=config.metric, path=path, device=str(run.device), jobs=config.jobs
         )
-        predictor._ledger, predictor._opened = ledger, run
+        predictor._ledger, predictor._opened, predictor._place = ledger, run, data
         return predictor
 
     @property
@@ -204,7 +211,9 @@ class Predictor:
             raise RunFolderError("nothing was fitted yet: call fit, or load a run folder")
         kept = self._opened
         if kept is None or not kept.finished or kept.path != self.path:
-            kept = OpenRun.open(self.path, device=self.device, ledger=self._ledger)
+            kept = OpenRun.open(
+                self.path, device=self.device, ledger=self._ledger, data=self._place
+            )
         kept.own = self._dataset
         self._opened = kept
         return kept

@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import os
+import re
 import shutil
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 
+from polymix.data.arrays import create_array
 from polymix.data.dataset import Dataset, DatasetWriter
+from polymix.data.folder import write_about
 from polymix.data.schema import Kind, Modality, Schema, Target, Task
 from polymix.errors import DataError
 
@@ -78,7 +86,7 @@ def test_a_regression_target_has_statistics_of_the_training_rows(codes):
     )
     values = np.arange(40, dtype=np.float64) ** 2
     dataset = Dataset.from_arrays("t", schema, {"t": np.zeros((40, 1), "f4")}, values, codes)
-    assert dataset.targets.dtype == np.float32
+    assert dataset.targets.dtype == np.float64
     fitted = dataset.schema.target.statistics
     assert fitted.mean == pytest.approx([values[:20].mean()])
     assert fitted.std == pytest.approx([values[:20].std()])
@@ -207,18 +215,18 @@ class TestOpening:
         with pytest.raises(DataError, match=r"dataset"):
             Dataset.open(written)
 
-    @pytest.mark.parametrize("missing", ["name", "rows", "fingerprint"])
+    @pytest.mark.parametrize("missing", ["name", "rows", "fingerprint", "files", "seal"])
     def test_about_lacks_something(self, written, missing):
         about = json.loads((written / "dataset.json").read_text())
         del about[missing]
         (written / "dataset.json").write_text(json.dumps(about))
-        with pytest.raises(DataError, match=missing):
+        with pytest.raises(DataError, match="was changed" if missing == "seal" else missing):
             Dataset.open(written)
 
     def test_a_newer_format(self, written):
         about = json.loads((written / "dataset.json").read_text())
         (written / "dataset.json").write_text(json.dumps(about | {"format": 99}))
-        with pytest.raises(DataError, match="format 99, this version reads 1: build it again"):
+        with pytest.raises(DataError, match="format 99, this version reads 2: build it again"):
             Dataset.open(written)
 
     def test_the_schema_is_missing(self, written):
@@ -244,6 +252,50 @@ class TestOpening:
         with pytest.raises(DataError, match="words"):
             Dataset.open(written)
         assert not canary.exists()
+
+    @given(data=st.data())
+    @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_a_byte_that_was_changed_is_never_believed(self, written, data):
+        file = data.draw(st.sampled_from(sorted(written.iterdir())))
+        before = file.read_bytes()
+        place = data.draw(st.integers(0, len(before) - 1))
+        other = before[place] ^ data.draw(st.integers(1, 255))
+        after = before[:place] + bytes([other]) + before[place + 1 :]
+        if file.suffix == ".json":
+            with contextlib.suppress(ValueError):
+                # Of a JSON file's own spaces, one is as good as another, in `dataset.json`.
+                same = file.name == "dataset.json" and json.loads(after) == json.loads(before)
+                assume(not same)
+        try:
+            file.write_bytes(after)
+            with pytest.raises(DataError, match=re.escape(str(written))):
+                Dataset.open(written)
+        finally:
+            file.write_bytes(before)
+        assert len(Dataset.open(written)) == 40
+
+    def test_split_codes_that_change_places(self, written):
+        codes = np.load(written / "split.npy")
+        np.save(written / "split.npy", np.roll(codes, 7))
+        with pytest.raises(DataError, match=r"split\.npy is not what was written"):
+            Dataset.open(written)
+
+    def test_a_file_is_read_for_its_digest_once_a_process(self, written, monkeypatch):
+        Dataset.open(written)
+        monkeypatch.setattr("hashlib.file_digest", None)
+        Dataset.open(written)
+
+    def test_digests_of_files_elsewhere(self, written):
+        about = json.loads((written / "dataset.json").read_text())
+        write_about(written, about | {"files": {"../../secret": "0" * 64}})
+        with pytest.raises(DataError, match="names files outside of its folder"):
+            Dataset.open(written)
+
+    def test_a_pipe_is_not_waited_for(self, written):
+        (written / "present.npy").unlink()
+        os.mkfifo(written / "present.npy")
+        with pytest.raises(DataError, match=r"present\.npy cannot be read: it is no plain file"):
+            Dataset.open(written)
 
     def test_the_files_are_never_changed(self, written):
         before = (written / "image.npy").read_bytes()
@@ -288,6 +340,21 @@ class TestWriting:
         usage = shutil._ntuple_diskusage(100, 90, 10)
         monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
         with pytest.raises(DataError, match="but its disk has 10: free some"):
+            DatasetWriter(tmp_path / "toy", "toy", schema, 10)
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("array", range(6))
+    def test_a_disk_that_fills_as_room_is_taken(self, tmp_path, schema, monkeypatch, array):
+        made = []
+
+        def fill(path, dtype, shape):
+            if len(made) == array:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            made.append(path)
+            return create_array(path, dtype, shape)
+
+        monkeypatch.setattr("polymix.data.dataset.create_array", fill)
+        with pytest.raises(DataError, match=r"could not have them \(No space left on device\)"):
             DatasetWriter(tmp_path / "toy", "toy", schema, 10)
         assert not list(tmp_path.iterdir())
 

@@ -19,7 +19,7 @@ from polymix.datasets import (
     open_built,
     open_dataset,
 )
-from polymix.errors import DataError, MissingExtraError, UsageError
+from polymix.errors import DataError, MissingExtraError, PolymixWarning, UsageError
 
 from .conftest import ROWS
 
@@ -115,12 +115,23 @@ def test_a_built_demo_opens_without_its_packages(monkeypatch: pytest.MonkeyPatch
         open_dataset("demo", seed=5, options=SMALL)
 
 
-def test_a_broken_folder_names_the_cure() -> None:
+def test_a_broken_folder_is_built_again() -> None:
     path = open_dataset("demo", options=SMALL).path
+    assert path is not None
+    whole = (path / "audio.npy").read_bytes()
+    (path / "audio.npy").write_bytes(b"x")
+    with pytest.warns(PolymixWarning, match=r"audio\.npy is not what was written.* built again"):
+        assert open_dataset("demo", options=SMALL).path == path
+    assert (path / "audio.npy").read_bytes() == whole
+
+
+def test_a_broken_folder_without_its_raw_files_names_the_cure(tiny_raw: Path) -> None:
+    options = {"rows": ROWS}
+    path = open_dataset("avmnist", raw=tiny_raw, options=options).path
     assert path is not None
     (path / "audio.npy").write_bytes(b"x")
     with pytest.raises(DataError, match="to have it built again"):
-        open_dataset("demo", options=SMALL)
+        open_dataset("avmnist", options=options)
 
 
 def test_bad_raw_files_leave_no_folder(tiny_raw: Path, cache: Path) -> None:

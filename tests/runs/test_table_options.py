@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -41,6 +43,54 @@ def test_what_the_text_says_counts_and_the_file_for_the_rest(tmp_path, wrap):
     file = tmp_path / "types.yaml"
     file.write_text(yaml.safe_dump(wrap({"age": "number", "note": "text"})))
     assert column_types_of("note=category", file) == {"age": "number", "note": "category"}
+
+
+def test_names_stay_texts(tmp_path):
+    file = tmp_path / "types.yaml"
+    file.write_text("no: numerical\n1.0: text\n2024-01-01: ignore\n~: text\n")
+    types = {"no": "numerical", "1.0": "text", "2024-01-01": "ignore", "~": "text"}
+    assert column_types_of(None, file) == types
+
+
+def bomb(levels: int) -> str:
+    """Lines each of which names the one before nine times."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    for i in range(1, levels):
+        lines.append(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (bomb(9), "aliases"), ("a: &a [*a]", "aliases"), ("? &a b\n: *a", "aliases"),
+        ("# " + "x" * 1_000_000, "more than 1,000,000 bytes"), ("[" * 10_000, "cannot be read"),
+        ("a: " + "1:" * 5_000 + "1", "NAME: TYPE"), ("a: !!python/object:os.system []", ""),
+    ],
+)  # fmt: skip
+def test_files_that_unfold_are_refused(tmp_path, text, said):
+    file = tmp_path / "types.yaml"
+    file.write_text(text)
+    begun = time.monotonic()
+    if not said or "NAME" in said:
+        assert all(isinstance(kind, str) for kind in column_types_of(None, file).values())
+    else:
+        with pytest.raises(UsageError, match=said):
+            column_types_of(None, file)
+    assert time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "folder", "loop"])
+def test_what_is_no_plain_file(tmp_path, kind):
+    file = tmp_path / "types.yaml"
+    if kind == "fifo":
+        os.mkfifo(file)
+    elif kind == "folder":
+        file.mkdir()
+    else:
+        file.symlink_to("/dev/zero" if kind == "device" else file)
+    with pytest.raises(UsageError, match=r"--schema-file .*types\.yaml cannot be read"):
+        column_types_of(None, file)
 
 
 def test_all_that_is_wrong_is_told_at_once(tmp_path):

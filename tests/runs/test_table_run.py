@@ -22,6 +22,9 @@ from table_files import damaged_table
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
+# Cells are broken on purpose, and told of: see `test_moved_data.py`.
+pytestmark = pytest.mark.filterwarnings("ignore::polymix.errors.PolymixWarning")
+
 OPTIONS = {"epochs": 2, "full_epochs": 12, "encoders": ["mlp"], "networks": ["none"]}
 
 

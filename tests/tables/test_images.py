@@ -67,6 +67,46 @@ def test_any_mode(mode: str, tmp_path: Path) -> None:
         assert found.dtype == np.uint8
 
 
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "P", "CMYK", "YCbCr", "LAB", "RGBX", "I", "F", "I;16", "LA", "RGBA"]
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_large_one_is_made_smaller_first(
+    mode: str, turned: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ramp = np.linspace(0, 255, 240).astype(np.uint8)
+    picture = np.stack([np.tile(ramp, (200, 1)), np.full((200, 240), 60), np.tile(ramp, (200, 1))])
+    image = Image.fromarray(picture.transpose(1, 2, 0).astype(np.uint8))
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+    elif mode in ("LA", "RGBA"):
+        image = image.convert(mode)
+        image.putalpha(Image.fromarray(np.tile(ramp, (200, 1))))
+    else:
+        image = image.convert(mode)
+    exif = Image.Exif()
+    if turned:
+        exif[0x0112] = 6
+    path = tmp_path / ("a.png" if mode in ("P", "LA", "RGBA") else "a.tif")
+    image.save(path, exif=exif) if turned else image.save(path)
+    for recipe in (COLOUR, GREY):
+        whole = read_image(recipe, path.name, tmp_path).astype(int)
+        with monkeypatch.context() as patch:
+            patch.setattr("polymix.tables.images.LARGE", 1000)
+            smaller = read_image(recipe, path.name, tmp_path).astype(int)
+        assert np.abs(whole - smaller).max() <= (30 if mode == "1" else 3)
+
+
+def test_a_large_palette_with_a_clear_colour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    palette = Image.new("P", (240, 200), 0)
+    palette.putpalette([10, 20, 30] * 256)
+    palette.save(tmp_path / "p.png", transparency=0)
+    monkeypatch.setattr("polymix.tables.images.LARGE", 1000)
+    assert read_image(COLOUR, "p.png", tmp_path).min() == 255
+
+
 def test_what_is_no_image(tmp_path: Path) -> None:
     Image.new("RGB", (40, 40)).save(tmp_path / "good.jpg")
     whole = (tmp_path / "good.jpg").read_bytes()

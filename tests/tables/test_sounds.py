@@ -1,13 +1,28 @@
 from __future__ import annotations
 
+import resource
+import struct
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from polymix.errors import DataError
 from polymix.tables.recipe import AudioRecipe
-from polymix.tables.sounds import fit_audio, log_mel, mel_filters, read_audio, read_wave
+from polymix.tables.sounds import (
+    FASTEST,
+    LONGEST_READ,
+    SLOWEST,
+    fit_audio,
+    log_mel,
+    mel_filters,
+    read_audio,
+    read_wave,
+)
 from polymix.tables.unreadable import Unreadable
 
 RECIPE = AudioRecipe(name="s", column="s", rate=16_000, samples=16_000, bins=64, frames=64)
@@ -52,6 +67,53 @@ def test_what_is_no_sound(tmp_path: Path) -> None:
     for cell, cause in causes.items():
         with pytest.raises(Unreadable, match=cause):
             read_audio(RECIPE, cell, tmp_path)
+
+
+def claims(path: Path, rate: int, samples: int, channels: int = 1) -> None:
+    """A WAV file of 16 bits whose header says whatever rate."""
+    data = np.zeros(samples * channels, "<i2").tobytes()
+    size = 2 * channels
+    head = struct.pack("<HHIIHH", 1, channels, rate, min(rate * size, 2**32 - 1), size, 16)
+    chunks = b"fmt " + struct.pack("<I", 16) + head + b"data" + struct.pack("<I", len(data)) + data
+    path.write_bytes(b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks)
+
+
+@given(
+    rate=st.one_of(
+        st.integers(1, 200), st.integers(1, 2**32 - 1), st.sampled_from([8000, 44_100, 999_999])
+    ),
+    samples=st.integers(0, 10_000),
+    channels=st.integers(1, 6),
+    most=st.sampled_from([None, 64, 160_000]),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+def test_a_header_may_claim_any_rate(
+    tmp_path: Path, rate: int, samples: int, channels: int, most: int | None
+) -> None:
+    path = tmp_path / "claims.wav"
+    claims(path, rate, samples, channels)
+    before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    wave, said = np.zeros(0), ""
+    try:
+        wave = read_wave(path, "it", 16_000, most)
+    except DataError as error:
+        said = str(error)
+    assert bool(len(wave)) != bool(said)
+    assert len(wave) <= (most or LONGEST_READ * 16_000)
+    if not SLOWEST <= rate <= FASTEST:
+        assert said
+    elif said:
+        assert "holds no sound" in said
+    assert time.monotonic() - begun < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
+
+
+def test_a_rate_that_no_recording_has_is_told(tmp_path: Path) -> None:
+    claims(tmp_path / "slow.wav", 1, 10_000)
+    with pytest.raises(Unreadable, match="samples a second that no recording has"):
+        read_audio(RECIPE, "slow.wav", tmp_path)
+    with pytest.raises(Unreadable, match="no training row has a sound"):
+        fit_audio("s", "s", ["slow.wav"], tmp_path)
 
 
 def test_white_noise_of_rms_1_lies_at_zero_db() -> None:

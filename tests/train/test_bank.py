@@ -16,7 +16,7 @@ import torch
 from polymix.comparators.tabular.genotype import TabularGenotype
 from polymix.data.batch import RowSource
 from polymix.data.split import SealedRows, Split
-from polymix.errors import DataError
+from polymix.errors import DataError, PolymixWarning
 from polymix.genotype import Block
 from polymix.nn.build import build_seeded
 from polymix.nn.tokens import Pool
@@ -128,6 +128,43 @@ def test_other_features_get_other_files(data, tmp_path, change, monkeypatch):
         other = replace(data, split=replace(data.split, train=data.split.train[1:]))
     FeatureBank(tmp_path, other, CPU).source(model)
     assert len(list(tmp_path.iterdir())) == 2 * before
+
+
+def test_features_that_were_changed_are_computed_again(data, tmp_path):
+    model = model_of(data)
+    before = FeatureBank(tmp_path, data, CPU).source(model).batch(data.split.val)
+    for path in tmp_path.glob("*.npy"):
+        held = path.read_bytes()
+        at = len(held) - 60
+        path.write_bytes(held[:at] + bytes([held[at] ^ 4]) + held[at + 1 :])
+        with pytest.warns(PolymixWarning, match="is not what was written: it is computed again"):
+            again = FeatureBank(tmp_path, data, CPU).source(model).batch(data.split.val)
+        assert path.read_bytes() == held
+        for name, tokens in again.inputs.items():
+            for one, other in zip(tokens, before.inputs[name], strict=True):
+                assert torch.equal(one.x, other.x)
+
+
+def test_fitted_views_that_were_changed_are_fitted_again(data, tmp_path):
+    def fitted():
+        bank = FeatureBank(tmp_path, data, CPU)
+        views = ViewBank(tmp_path, data, CPU, bank)
+        block = Block.of("series-kernels")
+        genotype = TabularGenotype(views=(("series", block),), learner=Block.of("linear"))
+        model = build_seeded(genotype, data.schema, 0)
+        views.prepare(model)
+        return model.encoders.state_dict()
+
+    before = fitted()
+    paths = list(tmp_path.glob("*.safetensors"))
+    assert paths
+    for path in paths:
+        held = path.read_bytes()
+        path.write_bytes(held[:-3] + bytes([held[-3] ^ 4]) + held[-2:])
+        with pytest.warns(PolymixWarning, match="is not what was written: it is fitted again"):
+            again = fitted()
+        assert all(torch.equal(again[name], tensor) for name, tensor in before.items())
+        assert path.read_bytes() == held
 
 
 def test_test_rows_are_not_there(data, tmp_path):
@@ -265,7 +302,7 @@ def test_a_full_disk_is_a_clear_error(data, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("call", ["posix_fallocate", "open_memmap"])
+@pytest.mark.parametrize("call", ["posix_fallocate", "create_array"])
 def test_a_disk_that_others_fill_meanwhile_is_a_clear_error(data, tmp_path, monkeypatch, call):
     """What was free when it was asked for is not when it is taken."""
 
@@ -275,7 +312,7 @@ def test_a_disk_that_others_fill_meanwhile_is_a_clear_error(data, tmp_path, monk
     where = (
         "os.posix_fallocate"
         if call == "posix_fallocate"
-        else "polymix.train.resumable_arrays.open_memmap"
+        else "polymix.train.resumable_arrays.create_array"
     )
     monkeypatch.setattr(where, full)
     with pytest.raises(DataError, match=r"could not be written: .*No space left.*Free some space"):

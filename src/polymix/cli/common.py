@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
 
 from polymix import plugins
 from polymix.cli.signals import exit_status
-from polymix.errors import PolymixError, UsageError
+from polymix.errors import PolymixError, PolymixWarning, UsageError
 from polymix.faults import LESS_MEMORY, is_disk_full, is_out_of_memory
 
 if TYPE_CHECKING:
@@ -31,6 +31,15 @@ Imports = Annotated[
         metavar="MODULE",
         help="A module or .py file that registers parts of your own; may be repeated.",
         show_default="none",
+    ),
+]
+MovedData = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="PATH",
+        help="Where the run's own table, or its raw files, lie now, if they were moved.",
+        show_default="where they were",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on the standard output.")]
@@ -96,7 +105,8 @@ class Stopped:
 def errors(stopped: Stopped | None = None) -> Iterator[None]:
     """Every expected error is one clear message and exit code 2; Ctrl-C is 130, SIGTERM 143."""
     try:
-        yield
+        with warned():
+            yield
     except PolymixError as error:
         tell(error.problems)
         raise typer.Exit(2) from None
@@ -118,6 +128,26 @@ def _refused(error: Exception) -> str | None:
     if is_disk_full(error):
         return f"nothing more can be written: {error}; free some space"
     return None
+
+
+@contextmanager
+def warned() -> Iterator[None]:
+    """With a line on the standard error for each `PolymixWarning`."""
+    before = warnings.showwarning
+
+    def show(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int,
+        file: TextIO | None = None, line: str | None = None,
+    ) -> None:  # fmt: skip
+        if issubclass(category, PolymixWarning):
+            typer.echo(f"warning: {message}", err=True)
+        else:
+            before(message, category, filename, lineno, file, line)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", PolymixWarning)
+        warnings.showwarning = show
+        yield
 
 
 @contextmanager

@@ -21,6 +21,12 @@ def show_evaluation(console: Console, result: dict[str, Any]) -> None:
     for name, value in result["metrics"].items():
         table.add_row(name, show_score(value["value"]), _span(value["ci"]))
     console.print(table)
+    if result.get("fitted_rows"):
+        console.print(
+            f"warning: {result['fitted_rows']} of these rows are among the rows that the model was "
+            "fitted on: it scores too well on them",
+            style="red", soft_wrap=True, markup=False,
+        )  # fmt: skip
     if len(result["finalists"]) > 1:
         console.print(_finalists(result))
     show_shipped(console, result["shipped"])

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from polymix.cli.common import AsJson, Imports, RunDir, errors, out, plugged, print_json, watched
+from polymix.cli.common import (
+    AsJson,
+    Imports,
+    MovedData,
+    RunDir,
+    errors,
+    out,
+    plugged,
+    print_json,
+    watched,
+)
 
 TableArgument = Annotated[
     str | None,
@@ -35,7 +45,11 @@ def leaderboard(directory: RunDir, imports: Imports = None, as_json: AsJson = Fa
 
 
 def evaluate(
-    directory: RunDir, table: TableArgument = None, imports: Imports = None, as_json: AsJson = False
+    directory: RunDir,
+    table: TableArgument = None,
+    data: MovedData = None,
+    imports: Imports = None,
+    as_json: AsJson = False,
 ) -> None:
     """Score the run's model on its test rows, which nothing else opens, or on TABLE."""
     with errors(), plugged(imports, directory):
@@ -44,7 +58,7 @@ def evaluate(
         from polymix.runs.open_run import OpenRun
 
         with watched() as progress:
-            result = evaluation.evaluate(OpenRun.open(directory), table, progress)
+            result = evaluation.evaluate(OpenRun.open(directory, data=data), table, progress)
         if as_json:
             print_json(result)
         else:
@@ -97,6 +111,7 @@ def explain(
     directory: RunDir,
     table: TableArgument = None,
     rows: MostRows = 2000,
+    data: MovedData = None,
     imports: Imports = None,
     as_json: AsJson = False,
 ) -> None:
@@ -106,7 +121,7 @@ def explain(
         from polymix.runs import explain as asked
         from polymix.runs.open_run import OpenRun
 
-        run = OpenRun.open(directory)
+        run = OpenRun.open(directory, data=data)
         with watched() as progress:
             result = asked.explain(run, table, rows=rows, progress=progress)
         if as_json:
@@ -119,6 +134,7 @@ def robustness(
     directory: RunDir,
     table: TableArgument = None,
     rows: MostRows = 2000,
+    data: MovedData = None,
     imports: Imports = None,
     as_json: AsJson = False,
 ) -> None:
@@ -128,7 +144,7 @@ def robustness(
         from polymix.runs import robustness as asked
         from polymix.runs.open_run import OpenRun
 
-        run = OpenRun.open(directory)
+        run = OpenRun.open(directory, data=data)
         with watched() as progress:
             result = asked.robustness(run, table, rows=rows, progress=progress)
         if as_json:
@@ -143,6 +159,7 @@ def export(
     onnx: Annotated[
         Path | None, typer.Option(help="The ONNX file to write.", show_default=False)
     ] = None,
+    data: MovedData = None,
     imports: Imports = None,
     as_json: AsJson = False,
 ) -> None:
@@ -154,7 +171,7 @@ def export(
 
         if onnx is None:
             raise UsageError("name the file to write: --onnx model.onnx")
-        run = OpenRun.open(directory)
+        run = OpenRun.open(directory, data=data)
         with watched() as progress:
             result = export_run(run, onnx, table, progress)
         if as_json:
@@ -170,6 +187,7 @@ def export(
 def linear_probe(
     directory: RunDir,
     epochs: Annotated[int, typer.Option(help="Epochs of each linear head.")] = 10,
+    data: MovedData = None,
     imports: Imports = None,
     as_json: AsJson = False,
 ) -> None:
@@ -179,7 +197,7 @@ def linear_probe(
         from polymix.runs import linear_probe as probes
         from polymix.runs.open_run import OpenRun
 
-        run = OpenRun.open(directory)
+        run = OpenRun.open(directory, data=data)
         with watched() as progress:
             result = probes.linear_probe(run, epochs=epochs, callbacks=[progress])
         if as_json:

@@ -10,6 +10,7 @@ import typer
 from polymix.cli.common import (
     AsJson,
     Imports,
+    MovedData,
     RunDir,
     Stopped,
     errors,
@@ -73,13 +74,15 @@ def search(
         _finish(OpenRun.open(request.path), as_json)
 
 
-def resume(directory: RunDir, imports: Imports = None, as_json: AsJson = False) -> None:
+def resume(
+    directory: RunDir, data: MovedData = None, imports: Imports = None, as_json: AsJson = False
+) -> None:
     """Continue a run that was interrupted."""
     with errors(Stopped(directory)), plugged(imports, directory):
         from polymix.runs.open_run import OpenRun
         from polymix.runs.search import resume as resume_run
 
-        run = OpenRun.open(directory)
+        run = OpenRun.open(directory, data=data)
         with watched() as progress:
             resume_run(run, callbacks=[progress], progress=progress)
         _finish(run, as_json)

@@ -21,7 +21,7 @@ class Batch:
     Attributes:
         inputs: by modality; shapes as in `Kind`, or banked features, see the source.
         present: `(B, k)` bool, columns in the schema's order; none where every row has all.
-        target: `(B,)` int64, `(B, L)` float32 or `(B,)` float32; none for new rows.
+        target: `(B,)` int64, `(B, L)` float32 or `(B,)` float64; none for new rows.
     """
 
     inputs: Mapping[str, object]

@@ -1,7 +1,8 @@
 """The rows on disk: one memory-mapped array per modality, presence masks, targets, the split.
 
     <folder>/
-      dataset.json      format, name, rows, how it was built, the fingerprint of all bytes
+      dataset.json      format, name, rows, how it was built, the fingerprint of all bytes,
+                        and the digest of every other file: none is believed that was changed
       schema.json
       <modality>.npy    (N, *shape), raw dtype
       present.npy       (N, k) bool
@@ -14,7 +15,6 @@ exists is a dataset that is complete.
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import tempfile
@@ -25,10 +25,19 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from numpy.lib.format import open_memmap
 
+from polymix.data.arrays import create_array
 from polymix.data.check import row_problems
-from polymix.data.folder import FORMAT, fingerprint, map_array, read_about, target_layout
+from polymix.data.digests import changed, digests_of
+from polymix.data.folder import (
+    FORMAT,
+    array_layout,
+    fingerprint,
+    map_array,
+    read_about,
+    target_layout,
+    write_about,
+)
 from polymix.data.sample import draw_sample
 from polymix.data.schema import Schema
 from polymix.data.split import Split
@@ -45,7 +54,7 @@ class Dataset:
         schema: the modalities and the target.
         arrays: one `(N, *shape)` array per modality, in its raw dtype.
         present: `(N, k)` bool, columns in the schema's order.
-        targets: `(N,)` int64 classes, `(N, L)` float32 label sets or `(N,)` float32 numbers.
+        targets: `(N,)` int64 classes, `(N, L)` float32 label sets or `(N,)` float64 numbers.
         split: which rows are for what.
         fingerprint: sixteen hex digits that stand for every byte.
         path: the folder it was opened from, if any.
@@ -68,24 +77,19 @@ class Dataset:
         """Open a dataset's folder.
 
         Raises:
-            DataError: it is not a dataset, is of a newer format, or its arrays disagree with
-                its schema; every problem is listed.
+            DataError: it is not a dataset, is of another format, its files are not those that
+                were written, or disagree with its schema; every problem is listed.
         """
         about = read_about(path)
+        if problems := changed(path, about["files"]):
+            raise DataError(problems)
         try:
             schema = Schema.load(path / "schema.json")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path / 'schema.json'} cannot be read: {error}") from None
         rows = about["rows"]
-        layout = {
-            **{m.name: ((rows, *m.shape), str(m.dtype)) for m in schema.modalities},
-            "present": ((rows, len(schema.names)), "bool"),
-            "target": target_layout(schema.target, rows),
-            "split": ((rows,), "uint8"),
-        }
         found: dict[str, np.ndarray] = {}
-        problems: list[str] = []
-        for name, (shape, dtype) in layout.items():
+        for name, (shape, dtype) in array_layout(schema, rows).items():
             try:
                 found[name] = map_array(path / f"{name}.npy", shape, dtype)
             except DataError as error:
@@ -254,30 +258,29 @@ class DatasetWriter:
         self.beside: dict[str, str] = {}
         self.folds: np.ndarray | None = None
         path.parent.mkdir(parents=True, exist_ok=True)
-        needed = rows * sum(
-            math.prod(m.shape) * np.dtype(m.dtype).itemsize for m in schema.modalities
-        )
-        # A mapped file that outgrows the disk kills the process, so that it is asked beforehand.
+        layout = array_layout(schema, rows)
+        needed = sum(math.prod(s) * np.dtype(dtype).itemsize for s, dtype in layout.values())
         free = shutil.disk_usage(path.parent).free
         if needed > free:
             raise DataError(f"{path} needs {needed:,} bytes, but its disk has {free:,}: free some")
         self._draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
         try:
-            self.arrays: dict[str, np.ndarray] = {
-                m.name: self._make(m.name, (rows, *m.shape), m.dtype) for m in schema.modalities
+            made: dict[str, np.ndarray] = {
+                name: create_array(self._draft / f"{name}.npy", dtype, shape)
+                for name, (shape, dtype) in layout.items()
             }
-            self.present = self._make("present", (rows, len(schema.names)), "bool")
-            self.present[:] = True
-            self.targets = self._make("target", *target_layout(schema.target, rows))
-            self.codes = self._make("split", (rows,), "uint8")
+        except OSError as error:
+            shutil.rmtree(self._draft, ignore_errors=True)
+            raise DataError(
+                f"{path} needs {needed:,} bytes, and could not have them "
+                f"({error.strerror or error}): free some"
+            ) from None
         except BaseException:
             shutil.rmtree(self._draft, ignore_errors=True)
             raise
-
-    def _make(self, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-        file = self._draft / f"{name}.npy"
-        array: np.ndarray = open_memmap(file, "w+", np.dtype(dtype), shape)
-        return array
+        self.arrays = {name: made[name] for name in schema.names}
+        self.present, self.targets, self.codes = made["present"], made["target"], made["split"]
+        self.present[:] = True
 
     def __enter__(self) -> Self:
         return self
@@ -301,7 +304,7 @@ class DatasetWriter:
             raise DataError(problems)
         schema = with_statistics(self.schema, self.arrays, self.present, self.targets, split.train)
         parts = [*self.arrays.values(), self.present, self.targets, self.codes]
-        about = {
+        about: dict[str, Any] = {
             "format": FORMAT,
             "name": self.name,
             "rows": self.rows,
@@ -315,7 +318,8 @@ class DatasetWriter:
         for name, text in self.beside.items():
             (self._draft / name).write_text(text, encoding="utf-8")
         (self._draft / "schema.json").write_text(schema.to_json(), encoding="utf-8")
-        (self._draft / "dataset.json").write_text(json.dumps(about, indent=2), encoding="utf-8")
+        about["files"] = digests_of(self._draft, sorted(p.name for p in self._draft.iterdir()))
+        write_about(self._draft, about)
         self._draft.chmod(0o755)
         try:
             self._draft.rename(self.path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,14 @@ from polymix.data.check import CHUNK
 from polymix.data.schema import Schema, Target, Task
 from polymix.errors import DataError
 
-FORMAT = 1
+FORMAT = 2
 
 
 def read_about(path: Path) -> dict[str, Any]:
     """What `dataset.json` says.
 
     Raises:
-        DataError: it is missing, is no dataset's, or a newer one's.
+        DataError: it is missing, is no dataset's, was changed, or is of another format.
     """
     try:
         about = json.loads((path / "dataset.json").read_text(encoding="utf-8"))
@@ -32,22 +33,49 @@ def read_about(path: Path) -> dict[str, Any]:
             f"{path} has dataset format {found!r}, this version reads {FORMAT}: "
             "build it again, or update polymix"
         )
-    kinds = {"name": str, "rows": int, "fingerprint": str}
+    kinds = {"name": str, "rows": int, "fingerprint": str, "files": dict}
     problems = [
         f"{path / 'dataset.json'}: '{key}' is missing, or no {kind.__name__}"
         for key, kind in kinds.items()
         if type(about.get(key)) is not kind
     ]
+    if not problems and any(Path(name).name != name for name in about["files"]):
+        problems = [f"{path / 'dataset.json'} names files outside of its folder"]
+    if not problems and about.get("seal") != _seal(about):
+        problems = [f"{path / 'dataset.json'} is not what was written: it was changed since"]
     if problems:
         raise DataError(problems)
     return dict(about)
+
+
+def write_about(path: Path, about: Mapping[str, Any]) -> None:
+    """Write `dataset.json`, with a digest of its own."""
+    text = json.dumps({**about, "seal": _seal(about)}, indent=2)
+    (path / "dataset.json").write_text(text, encoding="utf-8")
+
+
+def _seal(about: Mapping[str, Any]) -> str:
+    fields = {name: value for name, value in about.items() if name != "seal"}
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def target_layout(target: Target, rows: int) -> tuple[tuple[int, ...], str]:
     """Shape and dtype of `rows` targets."""
     if target.task is Task.MULTILABEL:
         return (rows, target.outputs), "float32"
-    return (rows,), "float32" if target.task is Task.REGRESSION else "int64"
+    # A time or an amount of money has more digits than float32 holds.
+    return (rows,), "float64" if target.task is Task.REGRESSION else "int64"
+
+
+def array_layout(schema: Schema, rows: int) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and dtype of every array of so many rows, by its file's name."""
+    return {
+        **{m.name: ((rows, *m.shape), str(m.dtype)) for m in schema.modalities},
+        "present": ((rows, len(schema.names)), "bool"),
+        "target": target_layout(schema.target, rows),
+        "split": ((rows,), "uint8"),
+    }
 
 
 def map_array(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:

@@ -5,8 +5,9 @@
       avmnist/v1,seed=0,snr_db=-8.0,raw=<digest>/
       .locks/
 
-A folder that exists is complete. While one is built, others who want it wait; what a killed
-build left is swept away by the next build of the same folder.
+A folder that exists is complete; one whose files were changed since is built again. While one is
+built, others who want it wait; what a killed build left is swept away by the next build of the same
+folder.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import hashlib
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from filelock import FileLock
 
 from polymix.data.dataset import Dataset
 from polymix.datasets.builder import Builder, Progress
-from polymix.errors import DataError, MissingExtraError, UsageError
+from polymix.errors import DataError, MissingExtraError, PolymixWarning, UsageError
 
 LONGEST = 150
 
@@ -48,13 +50,19 @@ def built(name: str, prefix: str = "") -> list[Path]:
 
 def find_built(builder: Builder, fingerprint: str) -> Dataset | None:
     """The dataset of these settings and bytes, if the cache holds it; no raw file is read."""
-    for path in built(builder.NAME, _prefix(builder)):
+    return find_kept(builder.NAME, fingerprint, _prefix(builder))
+
+
+def find_kept(name: str, fingerprint: str, prefix: str = "") -> Dataset | None:
+    """A dataset of these bytes, if the cache holds it under `name`, whatever its settings."""
+    for path in built(name, prefix):
         try:
             about = json.loads((path / "dataset.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
         if isinstance(about, dict) and about.get("fingerprint") == fingerprint:
-            return _open(path)
+            with contextlib.suppress(DataError):  # a damaged one is built again, and told then
+                return Dataset.open(path)
     return None
 
 
@@ -94,6 +102,17 @@ def open_built(
     path = cache_folder() / builder.NAME / f"{prefix}{digest}"
     if not path.exists():
         _build(builder, path, raw, progress)
+        return _open(path)
+    try:
+        return Dataset.open(path)
+    except DataError as error:
+        warnings.warn(
+            f"what the cache holds of '{builder.NAME}' cannot be used ({error.problems[0]}): "
+            "it is built again",
+            PolymixWarning,
+            stacklevel=2,
+        )
+    _build(builder, path, raw, progress)
     return _open(path)
 
 
@@ -106,10 +125,15 @@ def _build(builder: Builder, path: Path, raw: Path | None, progress: Progress | 
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _unwritable(error) from None
-        if path.exists():
-            return
         for left in path.parent.glob(f".{path.name}-*"):
             shutil.rmtree(left, ignore_errors=True)
+        if path.exists():
+            try:
+                Dataset.open(path)
+            except DataError:
+                _remove(path)
+            else:
+                return
         try:
             builder.build(path, raw, progress)
         except BaseException as error:
@@ -121,6 +145,16 @@ def _build(builder: Builder, path: Path, raw: Path | None, progress: Progress | 
             if error.filename is None or _within(Path(os.fsdecode(error.filename))):
                 raise _unwritable(error) from None
             raise DataError(f"{error.filename} cannot be read: {error.strerror}") from None
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder that others may look at: they find the whole of it, or none."""
+    gone = path.parent / f".{path.name}-damaged"
+    try:
+        path.rename(gone)
+    except OSError as error:
+        raise _unwritable(error) from None
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _unwritable(error: OSError) -> UsageError:

@@ -19,7 +19,7 @@ from polymix.data.split import TEST, TRAIN, VAL
 from polymix.datasets.builder import Progress
 from polymix.datasets.cache import open_built
 from polymix.errors import DataError, UsageError, did_you_mean
-from polymix.tables.cells import text_of
+from polymix.tables.cells import level_of
 from polymix.tables.files import WRITTEN, Table, joined, open_table
 from polymix.tables.fit import fit_recipe
 from polymix.tables.folds import fold_codes
@@ -38,7 +38,7 @@ from polymix.tables.split import (
 )
 from polymix.tables.texts import has_pretrained
 
-TableSource = str | Path | pd.DataFrame
+TableSource = str | Path | pd.DataFrame | Table
 PATHS = (ColumnType.IMAGE, ColumnType.AUDIO, ColumnType.TIMESERIES, ColumnType.FEATURES)
 """What cells that name files can be."""
 
@@ -100,7 +100,7 @@ class TableBuilder:
     SUMMARY: ClassVar[str] = "a table of one's own"
     MODALITIES: ClassVar[tuple[str, ...]] = ()
     NEEDS_RAW: ClassVar[bool] = False
-    VERSION: ClassVar[int] = 5
+    VERSION: ClassVar[int] = 6
 
     table: Table
     options: TableOptions
@@ -182,7 +182,7 @@ class TableBuilder:
             return None
         groups = None
         if options.group is not None:
-            cells = [None if c is None else text_of(c) for c in self.table[options.group][rows]]
+            cells = [None if c is None else level_of(c) for c in self.table[options.group][rows]]
             names = [f"\0{row}" if c is None else c for row, c in enumerate(cells)]
             groups = np.array(names, object).astype(str)[inside]
             if len(np.unique(groups)) < options.folds:
@@ -200,7 +200,7 @@ class TableBuilder:
         if self.tuning:
             return np.where(rows < len(table) - self.tuning, TRAIN, VAL).astype(np.int64)
         if options.group is not None:
-            groups = [None if c is None else text_of(c) for c in table[options.group][rows]]
+            groups = [None if c is None else level_of(c) for c in table[options.group][rows]]
             return group_codes(targets, groups, options.seed, options.test_share).astype(np.int64)
         if options.time is not None:
             return time_codes(table[options.time][rows], options.test_share)

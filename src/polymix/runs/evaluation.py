@@ -19,6 +19,7 @@ from polymix.records import Interval, Trial
 from polymix.runs.asked import check_finished, unsealed
 from polymix.runs.inference import on_schema, predict_dataset
 from polymix.runs.open_run import OpenRun
+from polymix.runs.overlap import fitted_among
 from polymix.runs.rows import GIVEN, GivenRows, labelled, open_rows, own_table
 from polymix.runs.run_data import Data
 from polymix.runs.session import served_schema
@@ -105,8 +106,9 @@ def evaluate_rows(run: OpenRun, rows: GivenRows) -> dict[str, Any]:
     """Score a run's model on other rows than its own.
 
     Returns:
-        As `evaluate_run`, without any finalist, and `of` the number of rows with and without a
-        label; nothing is written.
+        As `evaluate_run`, without any finalist, `of` the number of rows with and without a label,
+        and `fitted_rows` how many of them are rows that the model was fitted on, none where that
+        is not known; nothing is written.
     """
     served, asked = run.served, run.metric
     targets, task = rows.targets, rows.dataset.schema.target.task
@@ -122,6 +124,7 @@ def evaluate_rows(run: OpenRun, rows: GivenRows) -> dict[str, Any]:
         "split": rows.split,
         "n": len(rows.index),
         "of": rows.of,
+        "fitted_rows": fitted_among(run, rows),
         "metric": asked.name,
         "metrics": metrics,
         "shipped": run.metrics.get("chosen"),

@@ -34,7 +34,8 @@ from polymix.train.objective import Objective
 
 SCHEMA_VERSION = 1
 TOLERANCE = 1e-4
-"""How far a prediction of the graph may be from the model's, relative to values above one."""
+"""How far a prediction of the graph may be from the model's, relative to values above one; values
+of a regression in the target's standard deviations."""
 MAX_PARITY_ROWS = 256
 OUTPUT = "predictions"
 
@@ -247,6 +248,14 @@ def _compare(data: bytes, module: Exported, served: Served, rows: GivenRows) -> 
         except Exception as error:  # the runtime raises classes of its own
             reason = " ".join(str(error).split())[:200]
             raise SearchError(f"the ONNX graph does not run on these rows: {reason}") from error
-        gap = np.abs(theirs - ours) / np.maximum(1.0, np.abs(ours))
+        gap = _gap(theirs, ours, served.schema)
         worst = max(worst, float(gap.max())) if np.isfinite(gap).all() else np.inf
     return worst
+
+
+def _gap(theirs: np.ndarray, ours: np.ndarray, schema: Schema) -> np.ndarray:
+    """How far predictions `(N, K)` are apart, relative to values above one."""
+    fitted = schema.target.statistics
+    if fitted is not None:  # beside a time in seconds, an error of an hour would look small
+        theirs, ours = ((each - fitted.mean[0]) / fitted.std[0] for each in (theirs, ours))
+    return np.asarray(np.abs(theirs - ours) / np.maximum(1.0, np.abs(ours)))

@@ -20,7 +20,7 @@ from polymix.runs.config import RunConfig
 from polymix.runs.devices import default_device
 from polymix.runs.evaluator import evaluator_of
 from polymix.runs.inference import Served, served_target
-from polymix.runs.run_data import open_own
+from polymix.runs.run_data import kept_dataset, moved, open_own
 from polymix.scoring.metrics import Metric, metric_for
 from polymix.store.ledger import Ledger
 from polymix.store.run_folder import RunFolder
@@ -52,6 +52,7 @@ class OpenRun:
         device: str | None = None,
         ledger: str | None = None,
         own: Dataset | None = None,
+        data: str | Path | None = None,
     ) -> Self:
         """Open a run folder. Nothing in it is executed, and no path in it leads outside.
 
@@ -61,12 +62,16 @@ class OpenRun:
             ledger: the ledger's address, where that is a database outside of the folder: said by
                 whoever trusts it, not by the folder alone.
             own: the run's own rows, where they are still open.
+            data: where its table, or its raw files, lie now, where they were moved.
 
         Raises:
             RunFolderError: it is no run folder, or something in it cannot be trusted.
+            UsageError: nothing is where the data are said to be.
         """
         folder = RunFolder.open(Path(path))
         config = RunConfig.of(folder)
+        if data is not None:
+            config = moved(config, Path(data))
         if config.ledger != ledger:
             raise RunFolderError(
                 f"{path} keeps its ledger outside of it, at {config.ledger}: if you trust that "
@@ -157,6 +162,10 @@ class OpenRun:
         """
         given = self.own if given is None else given
         return open_own(self.folder, self.config, given, progress, tuning)
+
+    def kept(self) -> Dataset | None:
+        """The run's own rows where they are at hand: open, or in the cache."""
+        return kept_dataset(self.folder, self.config) if self.own is None else self.own
 
     def owns(self, dataset: Dataset) -> bool:
         """Whether a dataset is the one that the run was made on: its splits keep their sense."""

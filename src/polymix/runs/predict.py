@@ -17,7 +17,7 @@ from polymix.runs.predictions import kept_columns, own_classes, predictions_fram
 from polymix.runs.rows import open_rows, rows_of_arrays
 from polymix.runs.run_data import Data
 from polymix.scoring.calibration import decode_predictions, encode_targets, for_metric
-from polymix.tables.cells import text_of
+from polymix.tables.cells import level_of, text_of
 
 Rows = Data | Mapping[str, np.ndarray | None]
 """What is named, or raw arrays by modality."""
@@ -108,7 +108,9 @@ def score(run: OpenRun, data: Rows, y: np.ndarray | None = None) -> float:
     probabilities = predict_proba(run, data)
     if y is not None:
         if run.target_recipe is not None and run.target.task in (Task.BINARY, Task.MULTICLASS):
-            y = np.array([text_of(label) for label in np.asarray(y).tolist()], object)
+            known = {level_of(name): name for name in run.target.classes}
+            said = [known.get(level_of(one), text_of(one)) for one in np.asarray(y).tolist()]
+            y = np.array(said, object)
         right = encode_targets(run.target, y)
     elif isinstance(data, Dataset):
         right = np.asarray(data.targets)

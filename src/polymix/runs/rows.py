@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,12 @@ from polymix.data.folder import target_layout
 from polymix.data.schema import Schema, Task
 from polymix.data.split import SealedRows, Split
 from polymix.datasets import DATASETS, Progress, open_dataset
-from polymix.errors import DataError, PolymixError, UsageError, did_you_mean
+from polymix.errors import DataError, PolymixError, PolymixWarning, UsageError, did_you_mean
 from polymix.runs.open_run import OpenRun
 from polymix.runs.run_data import Data
 from polymix.tables.read import read_rows
 from polymix.tables.recipe import TableRecipe
+from polymix.tables.report import unread_lines
 
 GIVEN = "given"
 """The split of rows that are none of the run's."""
@@ -111,7 +113,8 @@ def own_table(run: OpenRun, given: Data, progress: Progress | None) -> Dataset |
         with contextlib.suppress(PolymixError):  # another frame is none of the run's
             return run.data(given, progress) if path is None else None
         return None
-    same = path is not None and Path(given).exists() and Path(given).samefile(path)
+    there = path is not None and Path(path).exists() and Path(given).exists()
+    same = there and Path(given).samefile(path)
     return run.data(None, progress) if same else None
 
 
@@ -168,6 +171,8 @@ def read_table(
         )
     recipe = TableRecipe.from_json(folder.table_json, str(folder.path / "table.json"))
     rows = read_rows(table, recipe, progress)
+    for line in unread_lines(rows.report, len(rows)):
+        warnings.warn(f"{rows.report.table}: {line}", PolymixWarning, stacklevel=2)
     shape, dtype = target_layout(recipe.row_schema.target, len(rows))
     targets = np.zeros(shape, dtype) if rows.targets is None else rows.targets
     targets[~rows.labelled] = -1 if targets.dtype.kind == "i" else np.nan

@@ -37,6 +37,40 @@ def table_options(target: str, fields: Mapping[str, Any]) -> TableOptions:
         raise UsageError([f"table: {describe(dict(p))}" for p in error.errors()]) from None
 
 
+MAX_SCHEMA_FILE = 1_000_000
+"""Bytes of a file of column types."""
+
+
+class _TextLoader(yaml.BaseLoader):
+    """Everything that is no list and no mapping is a text, and there are no aliases.
+
+    A column called `no` keeps its name. Of aliases, a few lines unfold to more than any memory
+    holds.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise ValueError("it has YAML aliases: write each value out")
+        return super().compose_node(parent, index)
+
+
+def texts_of_yaml(path: Path) -> Any:
+    """A YAML file's mappings, lists and texts.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no plain file, too large, no text, or has aliases.
+        yaml.YAMLError: it is not YAML.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no plain file")
+    with path.open("rb") as file:
+        data = file.read(MAX_SCHEMA_FILE + 1)
+    if len(data) > MAX_SCHEMA_FILE:
+        raise ValueError(f"it has more than {MAX_SCHEMA_FILE:,} bytes")
+    return yaml.load(data.decode("utf-8"), _TextLoader)
+
+
 def column_types_of(text: str | None, file: str | Path | None) -> dict[str, str]:
     """Column types from `name=type,name=type` and from a YAML file; what the text says counts.
 
@@ -47,10 +81,11 @@ def column_types_of(text: str | None, file: str | Path | None) -> dict[str, str]
     found: dict[str, str] = {}
     if file is not None:
         try:
-            said = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+            said = texts_of_yaml(Path(file))
         except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
             said = {}
-            problems.append(f"--schema-file {file} cannot be read: {' '.join(str(error).split())}")
+            reason = " ".join(str(error).split())[:200]
+            problems.append(f"--schema-file {file} cannot be read: {reason}")
         if isinstance(said, dict) and isinstance(said.get("columns"), dict):
             said = said["columns"]
         if isinstance(said, dict):

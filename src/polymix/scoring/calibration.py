@@ -179,7 +179,9 @@ def encode_targets(target: Target, y: np.ndarray) -> np.ndarray:
         UsageError: classes that the target does not have.
     """
     y = np.asarray(y)
-    if target.task is Task.REGRESSION or target.task is Task.MULTILABEL:
+    if target.task is Task.REGRESSION:
+        return y.astype(np.float64)
+    if target.task is Task.MULTILABEL:
         return y.astype(np.float32)
     codes = {name: code for code, name in enumerate(target.classes)}
     unknown = sorted({str(name) for name in y.tolist()} - codes.keys())

@@ -136,11 +136,11 @@ def _auc(targets: Array, predictions: Array) -> float:
 
 
 def _minus_absolute(targets: Array, predictions: Array) -> Array:
-    return np.asarray(-np.abs(targets - predictions[:, 0]).astype(np.float64))
+    return np.asarray(-np.abs(targets.astype(np.float64) - predictions[:, 0]))
 
 
 def _minus_square(targets: Array, predictions: Array) -> Array:
-    return np.asarray(-((targets - predictions[:, 0]).astype(np.float64) ** 2))
+    return np.asarray(-((targets.astype(np.float64) - predictions[:, 0]) ** 2))
 
 
 def _sentiment(targets: Array) -> bool:

@@ -8,6 +8,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,10 @@ _MEASURED = re.compile(
     r"([^\W\d_]\D{0,15}|(?:out of|of|/)\s*[0-9]+\D{0,15})"
 )
 _HIDDEN = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+(?:\.\d+)?", re.ASCII)
+_WHOLE = re.compile(r"-?(0|[1-9]\d{0,30})(\.0+|(\.\d{1,30})?[eE]\+?\d{1,2})", re.ASCII)
+_DIGITS = 22
+"""Digits of a whole number that is told by its float."""
+
 _LONGEST = 5_000_000
 
 
@@ -54,7 +59,7 @@ def is_missing(value: Any) -> bool:
         return bool(math.isnan(value))
     if isinstance(value, np.datetime64 | np.timedelta64):
         return bool(np.isnat(value))
-    return False
+    return isinstance(value, Decimal) and value.is_nan()
 
 
 def text_of(value: Any) -> str:
@@ -63,7 +68,27 @@ def text_of(value: Any) -> str:
         return value.strip()
     if isinstance(value, float | np.floating) and math.isfinite(value) and value == int(value):
         return str(int(value))
+    if isinstance(value, Decimal) and value.is_finite() and value.adjusted() < _DIGITS:
+        return format(value.normalize(), "f")
     return well_formed(str(value)).strip()
+
+
+def level_of(value: Any) -> str:
+    """What a cell is as a category or a class: the same however a whole number is spelled.
+
+    A column of whole numbers with a gap is written as one of floats by many a program.
+
+    >>> [level_of(cell) for cell in (1, 1.0, "1", "1.0", "1e+16", "v1.0")]
+    ['1', '1', '1', '1', '10000000000000000', 'v1.0']
+    """
+    text = text_of(value)
+    if not _WHOLE.fullmatch(text):
+        return text
+    number = float(text)
+    plain = text.partition(".")[0] if "e" not in text.lower() else ""
+    if not math.isfinite(number) or number != math.floor(number) or abs(number) >= 10**_DIGITS:
+        return text
+    return plain if plain not in ("", "-0") else str(int(number))
 
 
 def number_of(value: Any) -> float:
@@ -73,13 +98,15 @@ def number_of(value: Any) -> float:
         if _THOUSANDS.fullmatch(text):
             text = text.replace(",", "")
         return float(text) if len(text) < 400 and _NUMBER.fullmatch(text) else math.nan
-    if isinstance(value, bool | int | float | np.number | np.bool_) and not isinstance(
+    if isinstance(value, bool | int | float | Decimal | np.number | np.bool_) and not isinstance(
         value, complex | np.complexfloating
     ):
         try:
             return float(value)
         except OverflowError:
             return math.inf
+        except ValueError:  # a decimal that signals
+            return math.nan
     return math.nan
 
 

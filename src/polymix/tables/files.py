@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import codecs
-import csv
 import hashlib
-import io
 import json
-import warnings
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,12 +14,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from polymix.errors import DataError, MissingExtraError, did_you_mean
+from polymix.errors import DataError, did_you_mean
 from polymix.tables.cells import array_of, cells_of, well_formed
+from polymix.tables.parquet import read_parquet
+from polymix.tables.room import check_cells, check_columns
+from polymix.tables.separated import check_once, read_separated
 
 READ = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".pq")
 WRITTEN = (".csv", ".tsv", ".txt")
 """Forms of files in which every cell is a text."""
+
+BLOCK = 1 << 24
+"""Bytes of a file that are read at once."""
+
+MOST_PROBLEMS = 20
+"""Lines that are told of where they cannot be read."""
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -70,17 +77,19 @@ class Table:
         ]
 
 
-def open_table(source: str | Path | pd.DataFrame) -> Table:
+def open_table(source: str | Path | pd.DataFrame | Table) -> Table:
     """Read a table.
 
     Args:
         source: a file, its format by its ending (see `READ`), or a frame, whose paths are relative
-            to the working folder.
+            to the working folder; an open table stays as it is.
 
     Raises:
         DataError: it cannot be read as a table, is empty, or names a column twice.
         MissingExtraError: it is Parquet, and pyarrow is not installed.
     """
+    if isinstance(source, Table):
+        return source
     if isinstance(source, pd.DataFrame):
         return _checked(source, "table", "the table", Path.cwd(), None, ())
     path = Path(source)
@@ -88,14 +97,14 @@ def open_table(source: str | Path | pd.DataFrame) -> Table:
         raise DataError(f"{path}: a table's name ends in {', '.join(READ)}")
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "there is no such file"
+        what = "is no plain file" if path.exists() and not path.is_dir() else what
         raise DataError(f"{path}: {what}; name a table's file")
     notes: list[str] = []
     try:
         frame = _read(path, notes)
     except (OSError, MemoryError) as error:
         raise DataError(f"{path} cannot be read: {error}") from None
-    # What a name has that is no UTF-8 is shown as escapes: JSON has no word for it.
-    name = path.stem.encode("utf-8", "backslashreplace").decode()
+    name = well_formed(path.stem)
     return _checked(frame, name, str(path), path.resolve().parent, path, tuple(notes))
 
 
@@ -129,16 +138,21 @@ def joined(first: Table, second: Table, columns: Sequence[str]) -> Table:
 def _read(path: Path, notes: list[str]) -> pd.DataFrame:
     suffix = path.suffix.lower()
     if suffix in (".parquet", ".pq"):
-        return _parquet(path)
+        return read_parquet(path)
     text = _decoded(path, notes)
     if suffix in (".jsonl", ".ndjson", ".json"):
         return _json(path, text)
-    return _separated(path, text, "\t" if suffix == ".tsv" else None)
+    return read_separated(path, text, "\t" if suffix == ".tsv" else None, notes)
 
 
 def _decoded(path: Path, notes: list[str]) -> str:
-    data = path.read_bytes()
-    encoding = next((name for bom, name in _BOMS if data.startswith(bom)), "utf-8")
+    with path.open("rb") as file:
+        data = bytearray(file.read(BLOCK))
+        encoding = next((name for bom, name in _BOMS if data.startswith(bom)), "utf-8")
+        wide = encoding in ("utf-16", "utf-32")
+        # A file of nothing but holes has any size: it is refused before it is in memory.
+        while (wide or b"\0" not in data[-BLOCK:]) and (block := file.read(BLOCK)):
+            data += block
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError:
@@ -153,41 +167,15 @@ def _decoded(path: Path, notes: list[str]) -> str:
     return text
 
 
-def _separated(path: Path, text: str, delimiter: str | None) -> pd.DataFrame:
-    if not text.strip():
-        raise DataError(f"{path} is empty: a table has a header, and a row at least")
-    first = text.lstrip("\r\n").split("\n", 1)[0]
-    counts = {d: first.count(d) for d in ",;\t|"}
-    delimiter = delimiter or max(counts, key=lambda d: counts[d])
-    try:
-        header = next(row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-                      if row)  # fmt: skip
-    except (csv.Error, StopIteration) as error:
-        raise DataError(f"{path}: its header cannot be read ({error})") from None
-    names = [name.strip() or f"column_{i}" for i, name in enumerate(header)]
-    _once(names, str(path))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = pd.read_csv(
-                io.StringIO(text, newline=""), sep=delimiter, header=0, names=names, dtype=object,
-                keep_default_na=False, na_filter=False, index_col=False, skip_blank_lines=True,
-            )  # fmt: skip
-    except (ValueError, pd.errors.ParserWarning) as error:
-        reason = " ".join(str(error).replace("Error tokenizing data. C error: ", "").split())
-        raise DataError(
-            f"{path} cannot be read as a table with {len(names)} columns ({reason}): put cells "
-            f"that hold {delimiter!r} or a line break in double quotes"
-        ) from None
-    return frame
-
-
 def _json(path: Path, text: str) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     problems: list[str] = []
     whole = path.suffix.lower() == ".json" and text.lstrip().startswith("[")
     lines = [(1, text)] if whole else list(enumerate(text.split("\n"), 1))
     for number, line in lines:
+        if len(problems) >= MOST_PROBLEMS:
+            problems.append(f"{path}: and maybe others")
+            break
         if not line.strip():
             continue
         try:
@@ -197,12 +185,15 @@ def _json(path: Path, text: str) -> pd.DataFrame:
             continue
         for row in said if whole and isinstance(said, list) else [said]:
             if isinstance(row, dict):
-                rows.append({str(key): value for key, value in row.items()})
-            else:
-                problems.append(f"{path}, line {number}: an object expected, got {str(row)[:40]}")
+                rows.append(row)
+            elif len(problems) < MOST_PROBLEMS:
+                got = reprlib.repr(row)[:40]
+                problems.append(f"{path}, line {number}: an object expected, got {got}")
     if problems:
         raise DataError(problems)
     names = list(dict.fromkeys(name for row in rows for name in row))
+    check_columns(path, len(names))
+    check_cells(path, len(rows) * len(names), len(text))
     columns = {}
     for name in names:
         cells = np.empty(len(rows), object)
@@ -211,34 +202,12 @@ def _json(path: Path, text: str) -> pd.DataFrame:
     return pd.DataFrame(columns, columns=names, index=range(len(rows)))
 
 
-def _parquet(path: Path) -> pd.DataFrame:
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise MissingExtraError(
-            f'reading Parquet needs pyarrow ({error}): pip install "polymix[parquet]"'
-        ) from None
-    try:
-        frame: pd.DataFrame = parquet.read_table(path).to_pandas(ignore_metadata=True)
-    except (ValueError, OSError, KeyError, NotImplementedError, TypeError) as error:
-        raise DataError(f"{path} cannot be read as Parquet: {str(error)[:200]}") from None
-    return frame.set_axis([str(c) for c in frame.columns], axis=1)
-
-
-def _once(names: list[str], where: str) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise DataError(
-            f"{where}: more than one column is called {' or '.join(map(repr, twice))}: rename them"
-        )
-
-
 def _checked(
     frame: pd.DataFrame, name: str, where: str, folder: Path, path: Path | None,
     notes: tuple[str, ...],
 ) -> Table:  # fmt: skip
     columns = [well_formed(str(c)) for c in frame.columns]
-    _once(columns, where)
+    check_once(columns, where)
     if not columns or not len(frame):
         raise DataError(
             f"{where} has {len(frame)} rows and {len(columns)} columns: nothing to read"
@@ -248,11 +217,14 @@ def _checked(
     for column in columns:
         digest.update(f"\n{column}\n".encode("utf-8", "surrogatepass"))
         for cell in cells[column]:
-            digest.update(_bytes(cell) + b"\x1f")
+            digest.update(_bytes(cell, where) + b"\x1f")
     return Table(name, folder, tuple(columns), cells, digest.hexdigest()[:16], path, notes)
 
 
-def _bytes(cell: Any) -> bytes:
+def _bytes(cell: Any, where: str) -> bytes:
     if isinstance(cell, np.ndarray) and cell.dtype != object:
         return f"{cell.dtype}{cell.shape}".encode() + np.ascontiguousarray(cell).tobytes()
-    return f"{type(cell).__name__}:{cell}".encode("utf-8", "surrogatepass")
+    try:
+        return f"{type(cell).__name__}:{cell}".encode("utf-8", "surrogatepass")
+    except RecursionError:
+        raise DataError(f"{where} holds a list in lists without end: flatten it") from None

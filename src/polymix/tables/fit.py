@@ -9,7 +9,7 @@ import numpy as np
 
 from polymix import seeds
 from polymix.errors import DataError
-from polymix.tables.cells import text_of
+from polymix.tables.cells import level_of
 from polymix.tables.dates import date_format
 from polymix.tables.files import Table
 from polymix.tables.images import fit_image
@@ -196,7 +196,7 @@ def _text_numbers(
     found: list[Part] = []
     for column in columns.of(*TEXTS, ColumnType.CATEGORICAL):
         cells = table[column][train]
-        levels = {text_of(cell) for cell in cells if cell is not None}
+        levels = {level_of(cell) for cell in cells if cell is not None}
         few = columns.type_of(column) is ColumnType.CATEGORICAL and len(levels) <= MANY_LEVELS
         if few or column in lost:
             continue

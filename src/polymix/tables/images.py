@@ -19,6 +19,9 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 """What is opened; others of Pillow's run foreign programs."""
 
 PIXELS = 50_000_000
+LARGE = 8_000_000
+"""Pixels from which an image is made smaller before anything else, which takes several copies."""
+
 SIDES = (32, 48, 64)
 LARGEST_KEPT = 96
 
@@ -58,7 +61,7 @@ def read_image(recipe: ImageRecipe, cell: Any, folder: Path) -> np.ndarray:
                     raise Unreadable("more pixels than can be trusted")
                 # A JPEG is unpacked at the smallest of its sizes that is large enough.
                 image.draft("RGB", (2 * max(size), 2 * max(size)))
-                pixels = _plain(library, image, recipe.channels)
+                pixels = _plain(library, _reduced(image, size), recipe.channels)
             made = pixels.resize(size, library.Resampling.BILINEAR, reducing_gap=2.0)
         except Unreadable:
             raise
@@ -75,16 +78,35 @@ def read_image(recipe: ImageRecipe, cell: Any, folder: Path) -> np.ndarray:
     return found[None] if recipe.channels == 1 else found.transpose(2, 0, 1)
 
 
+def _reduced(image: Any, size: tuple[int, int]) -> Any:
+    """An image, loaded; a large one by whole pixels smaller, but four times as large as wanted."""
+    image.load()
+    factor = min(image.width // (4 * size[0]), image.height // (4 * size[1]))
+    if image.width * image.height < LARGE or factor < 2:
+        return image
+    info = dict(image.info)
+    if image.mode in ("1", "P", "PA"):  # whose numbers are no colours
+        image = image.convert("RGBA" if image.mode != "1" else "L")
+        info.pop("transparency", None)
+    if image.mode == "I;16" or image.mode.startswith("I;16"):
+        image = image.convert("I")
+    exif = image.getexif()
+    image = image.reduce(factor)
+    image.info |= info
+    image.getexif().load(exif.tobytes())
+    return image
+
+
 def _plain(library: Any, image: Any, channels: int) -> Any:
     from PIL import ImageOps
 
-    image.load()
     image = ImageOps.exif_transpose(image)
     mode = "L" if channels == 1 else "RGB"
     if image.mode == "LAB":  # has a way to RGB alone
         image = image.convert("RGB")
     if image.mode.startswith(("I", "F")):  # beyond 8 bits: a plain conversion would only clip
-        values = np.nan_to_num(np.asarray(image, np.float64), posinf=0.0, neginf=0.0)
+        values = np.array(image, np.float64)
+        np.nan_to_num(values, copy=False, posinf=0.0, neginf=0.0)
         top = values.max(initial=0.0)
         most = 1.0 if top <= 1 else 255.0 if top <= 255 and image.mode[0] == "F" else 65535.0
         grey = np.clip(values * (255.0 / most), 0, 255).astype(np.uint8)

@@ -11,7 +11,7 @@ import numpy as np
 
 from polymix.data.schema import Task
 from polymix.errors import DataError
-from polymix.tables.cells import labels_of, number_of, text_of
+from polymix.tables.cells import labels_of, level_of, number_of, text_of
 from polymix.tables.recipe import TargetRecipe
 
 SEPARATORS = ("|", ";", ",")
@@ -65,8 +65,7 @@ def _task(there: Sequence[Any], separator: str | None) -> tuple[Task, str]:
         return Task.MULTILABEL, "its cells are lists"
     if separator is not None:
         return Task.MULTILABEL, f"its cells hold labels separated by {separator!r}"
-    texts = [text_of(c) for c in there]
-    distinct = len(set(texts))
+    distinct = len({level_of(c) for c in there})
     if distinct <= 2:
         return Task.BINARY, f"{distinct} distinct values"
     numbers = np.array([np.nan if isinstance(c, bool) else number_of(c) for c in there])
@@ -115,7 +114,11 @@ def _multilabel(column: str, there: Sequence[Any], separator: str | None) -> Tar
 
 
 def _classes(column: str, there: Sequence[Any], task: Task) -> TargetRecipe:
-    names = {text_of(c) for c in there}
+    spelled: dict[str, set[str]] = {}
+    for cell in there:
+        spelled.setdefault(level_of(cell), set()).add(text_of(cell))
+    # As the table spells it, where it does so in one way.
+    names = {next(iter(s)) if len(s) == 1 else level for level, s in spelled.items()}
     if len(names) < 2:
         raise DataError(
             f"target '{column}': every row with a label has {next(iter(names))[:40]!r}: there is "

@@ -13,7 +13,7 @@ import pandas as pd
 from polymix.data.folder import target_layout
 from polymix.data.schema import Task
 from polymix.errors import DataError
-from polymix.tables.cells import labels_of, number_of, text_of
+from polymix.tables.cells import labels_of, level_of, number_of, text_of
 from polymix.tables.files import Table, open_table
 from polymix.tables.images import read_image
 from polymix.tables.parts import TextNumbersPart
@@ -280,7 +280,10 @@ def read_target(recipe: TargetRecipe, cells: np.ndarray) -> tuple[np.ndarray, np
         is none, or one that is no class.
     """
     count = len(cells)
-    places = {name: i for i, name in enumerate(recipe.classes)}
+    several = recipe.task is Task.MULTILABEL
+    places = {
+        name if several else level_of(name): i for i, name in enumerate(recipe.classes)
+    }  # fmt: skip
     labelled = np.zeros(count, bool)
     if recipe.task is Task.REGRESSION:
         values = np.array([np.nan if c is None else number_of(c) for c in cells], np.float64)
@@ -297,7 +300,7 @@ def read_target(recipe: TargetRecipe, cells: np.ndarray) -> tuple[np.ndarray, np
         return sets, labelled
     classes = np.zeros(count, np.int64)
     for row, cell in enumerate(cells):
-        place = None if cell is None else places.get(text_of(cell))
+        place = None if cell is None else places.get(level_of(cell))
         if place is not None:
             classes[row], labelled[row] = place, True
     return classes, labelled

@@ -128,6 +128,35 @@ def lines_of(report: Mapping[str, Any]) -> list[str]:
     return [*found, *report["notes"]]
 
 
+def unread_lines(report: TableReport, rows: int) -> list[str]:
+    """What is lost of rows that a model is asked of: a sentence for each column.
+
+    Cells that are empty are told of where all are: a model then sees nothing of their column.
+
+    Args:
+        report: of the rows.
+        rows: how many there are.
+    """
+    found, empty = [], []
+    for column, causes in report.counts().items():
+        broken = {cause: count for cause, count in causes.items() if cause != EMPTY}
+        if broken:
+            said = ", ".join(f"{count} {cause}" for cause, count in broken.items())
+            found.append(
+                f"{sum(broken.values())} of {rows} cells in '{column}' cannot be used ({said}): "
+                "their rows are predicted without them"
+            )
+        elif causes[EMPTY] >= rows:
+            empty.append(column)
+    if empty:
+        names = ", ".join(f"'{name}'" for name in empty[:SHOWN])
+        more = f" and {len(empty) - SHOWN} more" if len(empty) > SHOWN else ""
+        found.append(
+            f"every cell is empty in {names}{more}: all {rows} rows are predicted without them"
+        )
+    return found
+
+
 def _first(groups: Sequence[Iterable[int]]) -> str:
     return "; ".join(" and ".join(map(str, group)) for group in groups[:SHOWN])
 

@@ -25,6 +25,14 @@ LOW, HIGH = -80.0, 30.0
 """Levels of bytes 0 and 255, in dB; white noise of RMS 1 is expected at 0."""
 
 BLOCK = 1 << 18
+SLOWEST, FASTEST = 50, 1_000_000
+"""Samples a second that a recording may have: a header can say anything, and resampling from or to
+a far slower rate takes memory by their ratio."""
+
+RATES = f"recordings of {SLOWEST} to {FASTEST:,} are read"
+
+LONGEST_READ = 2 * 60 * 60
+"""Seconds of a recording that are read at all."""
 
 
 def audio_libraries() -> tuple[ModuleType, ModuleType]:
@@ -46,35 +54,41 @@ def audio_libraries() -> tuple[ModuleType, ModuleType]:
 def read_wave(source: Path | bytes, where: str, rate: int, most: int | None = None) -> np.ndarray:
     """Read a recording: channels averaged, resampled.
 
-    It is read in blocks, so that an hour in stereo takes no more memory than its result.
+    It is read in blocks, and no further than asked, so that an hour in stereo takes no more memory
+    than its result.
 
     Args:
         source: a file, or a file's bytes.
         where: how it is called in messages.
         rate: samples a second to give.
-        most: samples to give, from the start; all where not given.
+        most: samples to give, from the start; two hours' where not given.
 
     Returns:
         `(n,)` float32, full scale 1.
 
     Raises:
-        DataError: it is not sound, is empty, or holds a value that is not finite.
+        DataError: it is not sound, is empty, of a rate that no recording has, or holds a value
+            that is not finite.
         MissingExtraError: soundfile or soxr is not installed.
     """
     soundfile, soxr = audio_libraries()
     parts: list[np.ndarray] = []
-    count = 0
+    count, most = 0, LONGEST_READ * rate if most is None else most
     try:
         with soundfile.SoundFile(BytesIO(source) if isinstance(source, bytes) else source) as file:
             resampler = None
+            if not SLOWEST <= file.samplerate <= FASTEST:
+                raise DataError(f"{where} says it has {file.samplerate} samples a second: {RATES}")
             if file.samplerate != rate:
                 resampler = soxr.ResampleStream(file.samplerate, rate, 1)
-            size = max(1, 2 * BLOCK // file.channels)
+            # A block of a slow recording grows as it is resampled.
+            grown = max(1.0, rate / file.samplerate)
+            size = max(1, int(2 * BLOCK / file.channels / grown))
             while len(block := file.read(size, dtype="float32", always_2d=True)):
                 mono = np.ascontiguousarray(block.mean(1))
                 parts.append(mono if resampler is None else resampler.resample_chunk(mono))
                 count += len(parts[-1])
-                if most is not None and count >= most:
+                if count >= most:
                     break
             else:
                 if resampler is not None:
@@ -108,8 +122,12 @@ def read_audio(recipe: AudioRecipe, cell: Any, folder: Path) -> np.ndarray:
         raise
     except DataError as error:
         said = str(error)
-        cause = "holds no sound" if "holds no sound" in said else (
-            "values that are not finite" if "not finite" in said else "not a sound")  # fmt: skip
+        causes = {
+            "holds no sound": "holds no sound",
+            "not finite": "values that are not finite",
+            RATES: "samples a second that no recording has",
+        }
+        cause = next((c for sign, c in causes.items() if sign in said), "not a sound")
         raise Unreadable(cause) from None
     except Exception:  # a decoder's own trouble with broken bytes
         raise Unreadable("not a sound") from None
@@ -178,7 +196,7 @@ def fit_audio(name: str, column: str, cells: Sequence[Any], folder: Path) -> Aud
             about = soundfile.info(str(file_of(cell, folder)))
         except (Unreadable, soundfile.LibsndfileError, OSError, RuntimeError, ValueError):
             continue
-        if about.frames > 0:
+        if about.frames > 0 and SLOWEST <= about.samplerate <= FASTEST:
             seconds.append(about.frames / about.samplerate)
     if not seconds:
         raise Unreadable("no training row has a sound that can be read")

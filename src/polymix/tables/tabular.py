@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from polymix.tables.cells import numbers_of, text_of, unit_of
+from polymix.tables.cells import level_of, numbers_of, unit_of
 from polymix.tables.dates import dates_of
 from polymix.tables.parts import CategoryPart, DatePart, NumberPart, Part, TextNumbersPart
 from polymix.tables.recipe import TabularRecipe
@@ -54,7 +54,7 @@ def _numbers(part: NumberPart, cells: np.ndarray) -> tuple[np.ndarray, dict[int,
 
 
 def _categories(part: CategoryPart, cells: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
-    places = {level: i for i, level in enumerate(part.levels)}
+    places = {level_of(level): i for i, level in enumerate(part.levels)}
     unseen = part.width - 1
     mean = np.array(part.shares, np.float32)
     learned = part.shares[unseen] > 0
@@ -63,7 +63,7 @@ def _categories(part: CategoryPart, cells: np.ndarray) -> tuple[np.ndarray, dict
         if cell is None:
             place = len(part.levels) if part.missing else unseen
         else:
-            place = places.get(text_of(cell), unseen)
+            place = places.get(level_of(cell), unseen)
         if place == unseen and not learned:
             found[row] = mean
         else:
@@ -164,7 +164,7 @@ def fit_category(column: str, cells: np.ndarray, most: int = MAX_LEVELS) -> Cate
         cells: `(n,)`.
         most: levels, at most.
     """
-    texts = [None if cell is None else text_of(cell) for cell in cells]
+    texts = [None if cell is None else level_of(cell) for cell in cells]
     counts = Counter(t for t in texts if t is not None)
     common = sorted((t for t in counts if counts[t] > 1), key=lambda t: (-counts[t], t))
     levels = tuple(common[:most])

@@ -26,7 +26,7 @@ from polymix.nn.encoder import Encoder, StackEncoder
 from polymix.nn.model import Model
 from polymix.nn.tokens import Features, Moments, Pool, Tokens
 from polymix.train.moments import moments_of
-from polymix.train.resumable_arrays import ResumableArrays
+from polymix.train.resumable_arrays import ResumableArrays, is_kept
 
 FeatureProgress = Callable[[str, int, int], None]
 Pack = Callable[[Features], Features]
@@ -79,7 +79,7 @@ class FeatureBank:
             for name, encoder in model.encoders.items()
         }
         key = (type(model).pack, tuple(path for each in paths.values() for path in each))
-        if self._last is None or self._last[0] != key or not all(p.is_file() for p in key[1]):
+        if self._last is None or self._last[0] != key or not all(map(is_kept, key[1])):
             self._last = None  # two packed sources need not fit into memory
             features = {
                 name: self._features(name, encoder, model.wants[name], model.pool, paths[name])
@@ -125,7 +125,7 @@ class FeatureBank:
             encoder: what computes it.
             path: the file that keeps it.
         """
-        if not path.is_file():
+        if not is_kept(path):
             self._extract(name, encoder, [len(encoder.widths) - 1], None, [path])
         found: np.ndarray = np.load(path, mmap_mode="c", allow_pickle=False)
         return found
@@ -147,7 +147,7 @@ class FeatureBank:
     ) -> list[tuple[np.ndarray, tuple[int, int] | None]]:
         assert isinstance(encoder, Encoder)
         grids = self._grids(name, encoder, wanted)
-        missing = {i: p for i, p in zip(wanted, paths, strict=True) if not p.is_file()}
+        missing = {i: p for i, p in zip(wanted, paths, strict=True) if not is_kept(p)}
         if missing:
             self._extract(name, encoder, list(missing), pool, list(missing.values()))
         arrays = [np.load(path, mmap_mode="c", allow_pickle=False) for path in paths]

@@ -43,7 +43,9 @@ class Objective:
     def row_losses(self, logits: Tensor, target: Tensor) -> Tensor:
         """Logits `(…, B, K)` and targets to a loss a row, `(…, B)`."""
         if self.task is Task.REGRESSION:
-            return (logits[..., 0] - (target - self.shift) / self.scale) ** 2
+            # Centred as they are, in float64: what is left is small enough for any precision.
+            centred = (target.double() - self.shift) / self.scale
+            return (logits[..., 0] - centred.to(logits.dtype)) ** 2
         weights = None if self.weights is None else self.weights.to(logits)
         if self.task is Task.MULTILABEL:
             loss = functional.binary_cross_entropy_with_logits(
@@ -91,9 +93,9 @@ class Objective:
         return total
 
     def predict(self, logits: Tensor) -> Tensor:
-        """Logits `(…, K)` to probabilities as tempered, or to values in its own units."""
+        """Logits `(…, K)` to probabilities as tempered, or to values in its own units, float64."""
         if self.task is Task.REGRESSION:
-            return logits * self.scale + self.shift
+            return logits.double() * self.scale + self.shift
         if self.temperature != 1.0:
             logits = logits / self.temperature
         if self.task is Task.MULTILABEL:

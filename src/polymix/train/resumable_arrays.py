@@ -9,12 +9,16 @@ from __future__ import annotations
 import json
 import os
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from numpy.lib.format import open_memmap
+
+from polymix.data.arrays import create_array
+from polymix.data.digests import append_digest, holds_digest
+from polymix.errors import PolymixWarning
 
 EVERY = 5.0
 """Seconds between notes: each writes to the disk what there is."""
@@ -45,11 +49,7 @@ class ResumableArrays:
     def open(self, index: int, shape: tuple[int, ...]) -> None:
         """Begin the next array."""
         draft = self._drafts(os.getpid())[index]
-        self.arrays.append(open_memmap(draft, "w+", self.dtype, shape))
-        if hasattr(os, "posix_fallocate"):
-            # Room that is promised only may be missing as it is written: a signal that kills.
-            with draft.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, draft.stat().st_size)
+        self.arrays.append(create_array(draft, self.dtype, shape))
 
     def note(self, rows: int) -> None:
         """Put down that rows up to this one are there, every few seconds."""
@@ -107,6 +107,7 @@ class ResumableArrays:
             self.arrays, self._drafts(os.getpid()), self.paths, strict=True
         ):
             array.flush()
+            append_digest(draft)
             draft.replace(path)
         self._note(os.getpid()).unlink(missing_ok=True)
 
@@ -115,6 +116,19 @@ class ResumableArrays:
         self.arrays.clear()
         for path in (*self._drafts(os.getpid()), self._note(os.getpid())):
             path.unlink(missing_ok=True)
+
+
+def is_kept(path: Path) -> bool:
+    """Whether an array is at its place, and what was written; one that was changed is told of."""
+    if not path.is_file():
+        return False
+    if holds_digest(path):
+        return True
+    warnings.warn(
+        f"{path} is not what was written: it is computed again", PolymixWarning, stacklevel=2
+    )
+    path.unlink()
+    return False
 
 
 def _alive(process: int) -> bool:

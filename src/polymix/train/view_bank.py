@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from polymix import seeds
 from polymix.data.batch import RowSource
 from polymix.data.dataset import Dataset
+from polymix.errors import PolymixWarning
 from polymix.genotype import Block
 from polymix.nn.descriptions import Description, Frozen, TokenStates, make_description
 from polymix.nn.model import Model
@@ -136,7 +138,7 @@ class ViewBank:
                 state = {n: t.detach().cpu().clone() for n, t in part.state_dict().items()}
                 self.folder.mkdir(parents=True, exist_ok=True)
                 draft = path.with_suffix(".draft")
-                save_file(state, draft)
+                save_file(state, draft, {"sha256": _digest(state)})
                 draft.replace(path)
             self._states[key] = state
         return self._states[key]
@@ -144,8 +146,15 @@ class ViewBank:
     def _kept(self, path: Path, part: Description) -> State | None:
         """What an earlier session kept, if it is whole."""
         try:
-            state = load_file(path)
+            with safe_open(path, "pt") as file:
+                digest = (file.metadata() or {}).get("sha256")
+                state = {n: file.get_tensor(n) for n in file.keys()}  # noqa: SIM118 - no mapping
         except (OSError, SafetensorError):
+            return None
+        if digest != _digest(state):
+            warnings.warn(
+                f"{path} is not what was written: it is fitted again", PolymixWarning, stacklevel=2
+            )
             return None
         shapes = {name: tensor.shape for name, tensor in part.state_dict().items()}
         return state if {n: t.shape for n, t in state.items()} == shapes else None
@@ -160,3 +169,12 @@ class ViewBank:
         x = source.batch(drawn).inputs[name]
         assert isinstance(x, Tensor)
         part.fit(x, seeds.derive(0, "views") % 2**31)
+
+
+def _digest(state: State) -> str:
+    """What stands for every byte of a state."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -128,7 +128,8 @@ class Attention(nn.Module):
         attended = (weights @ value).transpose(1, 2).reshape(rows, count, channels)
         x = x + self.out(attended)
         x = x + self.narrow(functional.gelu(self.widen(self.norm_hidden(x))))
-        return x.mean(1)
+        mean: Tensor = x.mean(1)
+        return mean
 
 
 NETWORK_FUSIONS: dict[str, Callable[[int, int], nn.Module]] = {

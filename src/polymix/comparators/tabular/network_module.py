@@ -193,7 +193,8 @@ class TabM(nn.Module):
 
     def encoded(self, x: Tensor) -> list[Tensor]:
         """Each view's channels `(B, C)`, of whatever stands where a row lacks it, too."""
-        columns = x[:, : -len(self.parts)].split([part.width for part in self.parts], 1)
+        widths = [part.width for part in self.parts]
+        columns = torch.split(x[:, : -len(self.parts)], widths, 1)
         return [encode(own) for encode, own in zip(self.encoders, columns, strict=True)]
 
     def present(self, x: Tensor) -> list[Tensor]:

@@ -42,7 +42,8 @@ class EvenColumns(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`(B, W)` to `(B, D)`."""
         found: Tensor = self.scaled(x if self.project is None else self.project(x))
-        return found * self.width**0.5
+        scaled: Tensor = found * self.width**0.5
+        return scaled
 
 
 class NetworkTable(nn.Module):
