@@ -76,7 +76,9 @@ def one_split(
     """What ships from one seed: its score and interval, and that of the sealed rows."""
     with tempfile.TemporaryDirectory() as folder:
         predictor = Predictor(task["target"], path=Path(folder) / "run", eval_metric=task["metric"])
-        predictor.fit(table / "train.csv", trials=trials, seed=seed, folds=folds, refit=False)
+        predictor.fit(
+            table / "train.csv", trials=trials, seed=seed, table={"folds": folds}, no_refit=True
+        )
         shipped = next(r for r in predictor.leaderboard_json()["rows"] if r["ships"])
         low, high = shipped["ci"]
         test = predictor.evaluate()["ships"]
