@@ -148,6 +148,7 @@ class Predictor:
         *,
         strategy: Strategy | None = None,
         ledger: str | None = None,
+        allow_download: bool = False,
         callbacks: Sequence[Callback] = (),
         progress: Progress | None = None,
     ) -> Predictor:
@@ -159,6 +160,7 @@ class Predictor:
             tuning_data: its tuning data, if they were a frame.
             strategy: its strategy, if that was of a class polymix does not know.
             ledger: see `load`.
+            allow_download: fetch pretrained models that it names and are not here.
             callbacks: watch the run.
             progress: see `fit`.
 
@@ -168,7 +170,8 @@ class Predictor:
         predictor = cls.load(path, ledger=ledger)
         predictor._dataset = searching.resume(
             predictor._run, data, tuning_data,
-            strategy=strategy, callbacks=callbacks, progress=progress,
+            strategy=strategy, allow_download=allow_download,
+            callbacks=callbacks, progress=progress,
         )  # fmt: skip
         return predictor
 

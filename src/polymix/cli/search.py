@@ -73,7 +73,18 @@ def search(
         _finish(OpenRun.open(request.path), as_json)
 
 
-def resume(directory: RunDir, imports: Imports = None, as_json: AsJson = False) -> None:
+def resume(
+    directory: RunDir,
+    allow_download: Annotated[
+        bool,
+        typer.Option(
+            "--allow-download",
+            help="Fetch pretrained models that the run names and are not here from the hub.",
+        ),
+    ] = False,
+    imports: Imports = None,
+    as_json: AsJson = False,
+) -> None:
     """Continue a run that was interrupted."""
     with errors(Stopped(directory)), plugged(imports, directory):
         from polymix.runs.open_run import OpenRun
@@ -81,7 +92,7 @@ def resume(directory: RunDir, imports: Imports = None, as_json: AsJson = False) 
 
         run = OpenRun.open(directory)
         with watched() as progress:
-            resume_run(run, callbacks=[progress], progress=progress)
+            resume_run(run, allow_download=allow_download, callbacks=[progress], progress=progress)
         _finish(run, as_json)
 
 
@@ -103,11 +114,13 @@ def _read(options: dict[str, Any], problems: Problems) -> dict[str, Any]:
 
 
 def _dry_run(request: Request, as_json: bool) -> None:
+    from polymix.nn.encoders.pretrained_files import downloads
     from polymix.runs.dry_run import dry_run, show_dry_run
 
-    with watched() as progress:
-        plan = request.resolve(progress)
-    found = dry_run(plan.config, plan.dataset, plan.strategy)
+    with downloads(request.asked.allow_download):
+        with watched() as progress:
+            plan = request.resolve(progress)
+        found = dry_run(plan.config, plan.dataset, plan.strategy)
     if as_json:
         print_json(found)
     else:

@@ -22,6 +22,7 @@ from polymix.data.schema import Schema, Target
 from polymix.errors import DataError, RunFolderError
 from polymix.genotype import parse_genotype
 from polymix.nn.build import build
+from polymix.nn.encoders.pretrained_files import self_contained
 from polymix.nn.model import Model, load_matching
 from polymix.store.run_folder import RunFolder
 from polymix.train.objective import Objective
@@ -40,16 +41,26 @@ def load_model(folder: RunFolder) -> tuple[Model, Schema]:
     # The shapes that the genotype asks for are compared with the header of the weights before
     # memory is taken for either.
     try:
-        with torch.random.fork_rng(devices=[]), bounded(folder), torch.device("meta"):
+        with (
+            self_contained(), torch.random.fork_rng(devices=[]), bounded(folder),
+            torch.device("meta"),
+        ):  # fmt: skip
             asked = build(genotype, schema).state_dict()
-    except (RuntimeError, OverflowError, MemoryError) as error:
-        reason = str(error).splitlines()[0][:200]
+    except (
+        ArithmeticError,
+        LookupError,
+        MemoryError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise RunFolderError(
             f"{folder.path}: genotype.json cannot be built ({reason}): restore it, or run again"
         ) from None
     shapes = {name: tuple(t.shape) for name, t in asked.items()}
     weights = folder.weights(shapes)
-    with torch.random.fork_rng(devices=[]):
+    with self_contained(), torch.random.fork_rng(devices=[]):
         model = build(genotype, schema)
     check_weights(model, weights, Path(folder.path) / "model.safetensors")
     return model.eval(), schema

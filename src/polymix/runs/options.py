@@ -159,6 +159,10 @@ class RunOptions(SharedOptions):
         bool,
         Field(description="Stop at the first candidate that fails, with its traceback."),
     ] = False
+    allow_download: Annotated[
+        bool,
+        Field(description="Fetch pretrained models that are named and not here from the hub."),
+    ] = False
     options: Annotated[
         dict[str, Any],
         Field(description="Option of the strategy, its value in YAML; may be repeated."),
@@ -260,6 +264,7 @@ class FitOptions(TypedDict, total=False):
     rows: int | None
     raw: str | Path | None
     raise_errors: bool
+    allow_download: bool
     options: Mapping[str, Any] | None
     data_options: Mapping[str, Any] | None
     column_types: Mapping[str, str] | None
