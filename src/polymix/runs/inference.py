@@ -28,6 +28,8 @@ from polymix.store.run_folder import RunFolder
 from polymix.train.objective import Objective
 
 CHUNK = 512
+_UNBUILT = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+"""What is raised where an option that a genotype names is no size of anything."""
 
 
 def load_model(folder: RunFolder) -> tuple[Model, Schema]:
@@ -46,14 +48,7 @@ def load_model(folder: RunFolder) -> tuple[Model, Schema]:
             torch.device("meta"),
         ):  # fmt: skip
             asked = build(genotype, schema).state_dict()
-    except (
-        ArithmeticError,
-        LookupError,
-        MemoryError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except _UNBUILT as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise RunFolderError(
             f"{folder.path}: genotype.json cannot be built ({reason}): restore it, or run again"

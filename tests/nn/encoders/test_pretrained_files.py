@@ -100,9 +100,9 @@ def test_a_configuration_that_asks_for_too_much_or_for_others(bert, fields, said
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner),
     max_leaves=5,
-)  # fmt: skip
+)
 
 
 @given(st.dictionaries(st.sampled_from([*SIZES, "hidden_act", "auto_map"]), JSON, max_size=4))

@@ -166,8 +166,8 @@ def _loaded(cls: type[PretrainedEncoder], name: str, digest: str, config: str) -
             told = str(error).splitlines()[0] if str(error) else type(error).__name__
             if not config:
                 raise GenotypeError(
-                    f"{cls.name}: no weights of '{name}': {told.rstrip('.')}. Give the id of a model "
-                    "on the hub that was downloaded, or a folder"
+                    f"{cls.name}: no weights of '{name}': {told.rstrip('.')}. Give the id of a "
+                    "model on the hub that was downloaded, or a folder"
                 ) from None
             # Not kept: they may be here the next time.
             return _blank(cls, name, config, told)
