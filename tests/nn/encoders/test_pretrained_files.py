@@ -107,12 +107,12 @@ JSON = st.recursive(
 
 @given(st.dictionaries(st.sampled_from([*SIZES, "hidden_act", "auto_map"]), JSON, max_size=4))
 def test_any_configuration_is_built_or_refused(fields):
-    with torch.device("meta"):
-        try:
-            small = {"model_type": "bert"} | SIZES
-            config_of(small | fields, TEXT_NETWORKS)
-        except ValueError as error:
-            assert str(error)
+    try:
+        made = config_of({"model_type": "bert"} | SIZES | fields, TEXT_NETWORKS)
+    except ValueError:
+        return
+    assert type(made) is transformers.BertConfig
+    assert not hasattr(made, "auto_map")
 
 
 def test_parts_of_a_model_are_files_of_its_folder(bert, tmp_path):
@@ -132,7 +132,7 @@ def test_parts_of_a_model_are_files_of_its_folder(bert, tmp_path):
 def test_a_name_is_looked_up_here_alone(name, monkeypatch):
     asked = []
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: asked.append((a, k)))
-    with pytest.raises(OSError, match="--allow-download fetches it|no such folder"):
+    with pytest.raises(OSError, match=r"--allow-download fetches it|no such folder"):
         locate(name, "")
     assert not asked
     with downloads(True):
