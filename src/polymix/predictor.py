@@ -134,8 +134,9 @@ class Predictor:
         request = Request.checked(
             train_data, {**own, **options}, tuning=tuning_data, path=self.path
         )
-        self._dataset = searching.search(request, callbacks, progress)
-        self.path, self._ledger, self._opened = request.path, request.asked.ledger, None
+        with request.reserved() as held:
+            self._dataset = searching.search(held, callbacks, progress)
+        self.path, self._ledger, self._opened = held.path, held.asked.ledger, None
         return self
 
     @classmethod

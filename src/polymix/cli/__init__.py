@@ -12,6 +12,7 @@ from typer.exceptions import Abort, TyperException
 
 from polymix.cli import datasets, runs, search
 from polymix.cli.common import tell
+from polymix.cli.streams import let_go, lost_output, open_closed, steady
 
 app = typer.Typer(
     name="polymix",
@@ -59,22 +60,28 @@ def run(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, 2 where something cannot be used, 130 after Ctrl-C.
     """
-    try:
-        status = app(arguments, prog_name="polymix", standalone_mode=False)
-        sys.stdout.flush()
-    except TyperException as error:
-        if message := error.format_message():
-            context = getattr(error, "ctx", None)
-            where = context.command_path if context else "polymix"
-            tell([f"{message.rstrip('.')}; see {where} --help"])
-        return 2
-    except (KeyboardInterrupt, Abort):
-        typer.echo("\nstopped", err=True)
-        return 130
-    except BrokenPipeError:
-        # Whoever read the output has seen enough, as in `polymix leaderboard DIR | head`.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    with steady():
+        try:
+            status = app(arguments, prog_name="polymix", standalone_mode=False)
+            sys.stdout.flush()
+        except TyperException as error:
+            if message := error.format_message():
+                context = getattr(error, "ctx", None)
+                where = context.command_path if context else "polymix"
+                tell([f"{message.rstrip('.')}; see {where} --help"])
+            return 2
+        except (KeyboardInterrupt, Abort):
+            typer.echo("\nstopped", err=True)
+            return 130
+        except BrokenPipeError:
+            # Whoever read the output has seen enough, as in `polymix leaderboard DIR | head`.
+            let_go(sys.stdout)
+            return 1
+        except OSError as error:
+            lost = lost_output()
+            where = "the standard output" if lost else error.filename or "polymix"
+            tell([f"{where}: {lost or error.strerror or error}"])
+            return 2
     return int(status or 0)
 
 
@@ -82,4 +89,5 @@ def main() -> NoReturn:
     """The `polymix` command."""
     # Idle threads that spin slow a shared machine down by an order of magnitude.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    open_closed()
     raise SystemExit(run())

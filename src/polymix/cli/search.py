@@ -67,10 +67,12 @@ def search(
         if request.path is None:
             _dry_run(request, as_json)
             return
-        stopped.folder = request.path
-        with watched() as progress:
-            search_run(request, [progress], progress)
-        _finish(OpenRun.open(request.path), as_json)
+        with request.reserved() as held:
+            assert held.path is not None
+            stopped.folder = held.path
+            with watched() as progress:
+                search_run(held, [progress], progress)
+        _finish(OpenRun.open(held.path), as_json)
 
 
 def resume(

@@ -17,12 +17,12 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from uuid import uuid4
 
 import numpy as np
 from numpy.lib.format import open_memmap
@@ -261,7 +261,9 @@ class DatasetWriter:
         free = shutil.disk_usage(path.parent).free
         if needed > free:
             raise DataError(f"{path} needs {needed:,} bytes, but its disk has {free:,}: free some")
-        self._draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        # Not by `tempfile`, whose folders take no notice of the umask.
+        self._draft = path.parent / f".{path.name}-{uuid4().hex[:12]}"
+        self._draft.mkdir()
         try:
             self.arrays: dict[str, np.ndarray] = {
                 m.name: self._make(m.name, (rows, *m.shape), m.dtype) for m in schema.modalities
@@ -316,7 +318,6 @@ class DatasetWriter:
             (self._draft / name).write_text(text, encoding="utf-8")
         (self._draft / "schema.json").write_text(schema.to_json(), encoding="utf-8")
         (self._draft / "dataset.json").write_text(json.dumps(about, indent=2), encoding="utf-8")
-        self._draft.chmod(0o755)
         try:
             self._draft.rename(self.path)
         except OSError:

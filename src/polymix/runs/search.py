@@ -75,5 +75,5 @@ def resume(
         if run.finished:
             return None
         dataset = run.data(data, progress, tuning)
-        Session.resume(run.folder, dataset, strategy, callbacks).run()
+        Session.resume(run.folder, dataset, strategy, callbacks, run.address).run()
     return dataset

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from polymix.store.tables import FORMAT, meta, metadata
 
 BUSY_S = 60
 """Seconds to wait for another process's transaction."""
+
+_SECRET = re.compile("pass|pwd|secret|token|key|cred", re.IGNORECASE)
 
 _MAGIC = b"SQLite format 3\x00"
 
@@ -69,7 +72,7 @@ def connect(where: Path | str, *, read_only: bool = False) -> Database:
         LedgerError: it is no ledger, or a newer version's; nothing was changed.
     """
     url = _url(where)
-    name = url.render_as_string(hide_password=True)
+    name = public_address(str(where))
     if url.get_backend_name() == "sqlite":
         name = url.database or "memory"
         _check_file(url, read_only)
@@ -91,6 +94,22 @@ def connect(where: Path | str, *, read_only: bool = False) -> Database:
         database.close()
         raise
     return database
+
+
+def public_address(where: str) -> str:
+    """A database's address without its secrets, for files and messages.
+
+    >>> public_address("postgresql://me:secret@host/db?sslpassword=x")
+    'postgresql://me:***@host/db?sslpassword=***'
+
+    Raises:
+        LedgerError: it is no address.
+    """
+    if "://" not in where:
+        return where
+    url = _url(where)
+    hidden = {name: "***" for name in url.query if _SECRET.search(name)}
+    return url.update_query_dict(hidden).render_as_string(hide_password=True)
 
 
 def _url(where: Path | str) -> URL:
