@@ -137,7 +137,8 @@ class OpenRun:
         Raises:
             LedgerError: it cannot be opened.
         """
-        return Ledger.open(self.address or self.folder.ledger_path, read_only=not write)
+        where = self.address or self.folder.ledger_path
+        return Ledger.open(where, read_only=not write, run=self.folder.run)
 
     def evaluator(self, dataset: Dataset, ledger: Ledger) -> Evaluator:
         """Builds the run's models on any rows of its schema; it keeps no checkpoints."""

@@ -114,7 +114,9 @@ class Session:
         try:
             with (
                 run_log(self.folder.path),
-                Ledger.open(self.ledger or self.folder.ledger_path, config.reuse) as ledger,
+                Ledger.open(
+                    self.ledger or self.folder.ledger_path, config.reuse, run=self.folder.run
+                ) as ledger,
             ):
                 evaluator = evaluator_of(
                     config, self.dataset, ledger, self.folder.path, raise_errors=self.raise_errors

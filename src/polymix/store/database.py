@@ -16,12 +16,15 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from polymix.errors import LedgerError, MissingExtraError
-from polymix.store.tables import FORMAT, meta, metadata
+from polymix.store.tables import FORMAT, PART, meta, metadata
 
 BUSY_S = 60
 """Seconds to wait for another process's transaction."""
 
 _SECRET = re.compile("pass|pwd|secret|token|key|cred", re.IGNORECASE)
+
+_COMPUTED = re.compile(r"\b(VIRTUAL|GENERATED|CHECK|DEFAULT|COLLATE|WHERE)\b|\bAS\s*\(")
+"""What no column of ours has."""
 
 _MAGIC = b"SQLite format 3\x00"
 
@@ -100,7 +103,7 @@ def public_address(where: str) -> str:
     """A database's address without its secrets, for files and messages.
 
     >>> public_address("postgresql://me:secret@host/db?sslpassword=x")
-    'postgresql://me:***@host/db?sslpassword=***'
+    'postgresql://me:***@host/db?sslpassword=hidden'
 
     Raises:
         LedgerError: it is no address.
@@ -108,7 +111,7 @@ def public_address(where: str) -> str:
     if "://" not in where:
         return where
     url = _url(where)
-    hidden = {name: "***" for name in url.query if _SECRET.search(name)}
+    hidden = {name: "hidden" for name in url.query if _SECRET.search(name)}
     return url.update_query_dict(hidden).render_as_string(hide_password=True)
 
 
@@ -180,6 +183,7 @@ def _read_only(path: Path) -> URL:
 def _on_connect(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # transactions begin where `_on_begin` says, and only there
     connection.execute("PRAGMA synchronous=NORMAL")
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2 * PART)
     # What a database that was made elsewhere has in its views and triggers is not to be run.
     connection.execute("PRAGMA trusted_schema=OFF")
 
@@ -206,8 +210,25 @@ def _use_wal(engine: Engine, name: str) -> None:
         raise LedgerError(f"{name}: the ledger cannot be written: {error}") from None
 
 
+def _check_schema(connection: Connection, name: str) -> None:
+    """Refuse what runs code of the database's own: triggers, views, virtual and computed columns.
+
+    Of what SQLite keeps of its schema only tables with columns of data, and indexes, are ours.
+    """
+    asked = "SELECT type, name, sql FROM sqlite_master"
+    for kind, entry, sql in connection.exec_driver_sql(asked):
+        odd = kind not in ("table", "index") or _COMPUTED.search(str(sql or "").upper())
+        if odd or (kind == "index" and sql is not None and not str(entry).startswith("ix_trials_")):
+            raise LedgerError(
+                f"{name}: is no polymix ledger: it has the {kind} '{str(entry)[:60]}', which would "
+                "run whenever it is used"
+            )
+
+
 def _is_new(connection: Connection, name: str) -> bool:
     """Whether the database is empty; if it is neither that nor a ledger, it is refused."""
+    if connection.dialect.name == "sqlite":
+        _check_schema(connection, name)
     inspector = inspect(connection)
     found = {
         table: {column["name"] for column in inspector.get_columns(table)}
