@@ -52,7 +52,7 @@ class RunConfig(SharedOptions):
     options: dict[str, Any]
     metric: str
     device: str = "cpu"
-    threads: int = Field(default=1, ge=1)
+    threads: int = Field(default=1, ge=1, le=1024)
     reuse: tuple[str, ...] = ()
     imports: tuple[str, ...] = ()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,7 +28,9 @@ from polymix.nn.model import Model, load_matching
 from polymix.store.run_folder import RunFolder
 from polymix.train.objective import Objective
 
-CHUNK = 512
+CHUNK, LARGEST_CHUNK = 512, 2**27
+"""Rows, and numbers of one modality, that are predicted at once."""
+
 _UNBUILT = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 """What is raised where an option that a genotype names is no size of anything."""
 
@@ -201,8 +204,11 @@ def predict_dataset(
     source = RowSource(dataset, device, list(model.encoders))
     objective, parts = Objective(dataset.schema), []
     model = model.to(device).eval()
-    for start in range(0, len(rows), CHUNK):
-        batch = source.batch(rows[start : start + CHUNK])
+    # Of large rows fewer at once: a model's own memory grows with what it is given.
+    largest = max((math.prod(m.shape) for m in dataset.schema.modalities), default=1)
+    chunk = max(1, min(CHUNK, LARGEST_CHUNK // largest))
+    for start in range(0, len(rows), chunk):
+        batch = source.batch(rows[start : start + chunk])
         parts.append(objective.predict(model(batch.inputs, batch.present).fused).cpu().numpy())
     none = np.zeros((0, dataset.schema.target.outputs), np.float32)
     return np.concatenate(parts) if parts else none

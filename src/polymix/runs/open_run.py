@@ -19,6 +19,7 @@ from polymix.errors import RunFolderError
 from polymix.runs.config import RunConfig
 from polymix.runs.devices import default_device
 from polymix.runs.evaluator import evaluator_of
+from polymix.runs.folder_bounds import check_folder
 from polymix.runs.inference import Served, served_target
 from polymix.runs.run_data import open_own
 from polymix.scoring.metrics import Metric, metric_for
@@ -70,6 +71,7 @@ class OpenRun:
         """
         folder = RunFolder.open(Path(path))
         config = RunConfig.of(folder)
+        check_folder(folder)
         if config.ledger != (None if ledger is None else public_address(ledger)):
             raise RunFolderError(
                 f"{path} keeps its ledger outside of it, at {config.ledger}: if you trust that "

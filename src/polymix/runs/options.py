@@ -91,7 +91,9 @@ class SharedOptions(BaseModel):
         Field(description="URL of a database to use in place of the run folder's own ledger."),
         Spelling(python_only=True),
     ] = None
-    jobs: Annotated[int, Field(ge=1, description="Number of processes that train in parallel.")] = 1
+    jobs: Annotated[
+        int, Field(ge=1, le=1024, description="Number of processes that train in parallel.")
+    ] = 1
     ensemble: Annotated[
         bool,
         Field(description="Also try an ensemble of the models trained; on a table always."),
