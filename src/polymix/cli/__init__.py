@@ -12,7 +12,7 @@ from typer.exceptions import Abort, TyperException
 
 from polymix.cli import datasets, runs, search
 from polymix.cli.common import tell
-from polymix.cli.streams import let_go, lost_output, open_closed, steady
+from polymix.cli.streams import let_go, open_closed, steady
 
 app = typer.Typer(
     name="polymix",
@@ -78,9 +78,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             let_go(sys.stdout)
             return 1
         except OSError as error:
-            lost = lost_output()
-            where = "the standard output" if lost else error.filename or "polymix"
-            tell([f"{where}: {lost or error.strerror or error}"])
+            tell([f"{error.filename or 'polymix'}: {error.strerror or error}"])
             return 2
     return int(status or 0)
 

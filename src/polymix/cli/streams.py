@@ -30,19 +30,19 @@ def open_closed() -> None:
 @contextlib.contextmanager
 def steady() -> Iterator[None]:
     """With a standard error that may be lost, and no character that a stream cannot encode."""
-    before = sys.stderr
+    before = sys.stdout, sys.stderr
     strict = [
         stream
-        for stream in (sys.stdout, before)
+        for stream in before
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict"
     ]
     for stream in strict:
         stream.reconfigure(errors="backslashreplace")
-    sys.stderr = _Losable(before)
+    sys.stdout, sys.stderr = _Output(before[0]), _Progress(before[1])
     try:
         yield
     finally:
-        sys.stderr = before
+        sys.stdout, sys.stderr = before
         for stream in strict:
             with contextlib.suppress(OSError, ValueError):
                 stream.reconfigure(errors="strict")
@@ -67,16 +67,6 @@ def print_text(text: str) -> None:
     out.write(text)
 
 
-def lost_output() -> str | None:
-    """Why the standard output cannot be written, if so; it is let go of then."""
-    try:
-        sys.stdout.flush()
-    except (OSError, ValueError) as error:
-        let_go(sys.stdout)
-        return getattr(error, "strerror", None) or str(error)
-    return None
-
-
 def let_go(stream: TextIO) -> None:
     """Have what is still to be written to a stream go nowhere, at the process's end, too."""
     with contextlib.suppress(OSError, ValueError):
@@ -85,27 +75,44 @@ def let_go(stream: TextIO) -> None:
         os.close(nowhere)
 
 
-class _Losable:
-    """A stream whose loss ends nothing: a search goes on without its progress."""
+class _Watched:
+    """A stream whose loss is told by `_lost`."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        with self._lost():
+        try:
             self._stream.write(text)
+        except (OSError, ValueError) as error:
+            self._lost(error)
         return len(text)
 
     def flush(self) -> None:
-        with self._lost():
-            self._stream.flush()
-
-    @contextlib.contextmanager
-    def _lost(self) -> Iterator[None]:
         try:
-            yield
-        except (OSError, ValueError):
-            let_go(self._stream)
+            self._stream.flush()
+        except (OSError, ValueError) as error:
+            self._lost(error)
+
+    def _lost(self, error: OSError | ValueError) -> None:
+        raise error
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+class _Output(_Watched):
+    """The standard output: its loss is an error that names it."""
+
+    def _lost(self, error: OSError | ValueError) -> None:
+        let_go(self._stream)
+        if isinstance(error, BrokenPipeError) or not isinstance(error, OSError):
+            raise error
+        raise OSError(error.errno, error.strerror, "the standard output") from None
+
+
+class _Progress(_Watched):
+    """The standard error: its loss ends nothing, and a search goes on without its progress."""
+
+    def _lost(self, error: OSError | ValueError) -> None:  # noqa: ARG002
+        let_go(self._stream)
