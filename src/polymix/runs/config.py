@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from polymix.errors import RunFolderError, describe
 from polymix.runs.options import SharedOptions
@@ -31,6 +31,17 @@ class SourceConfig(BaseModel):
     rows: int | None = Field(default=None, ge=1)
     table: dict[str, Any] | None = None
     reopen: bool = True
+
+    @field_validator("table")
+    @classmethod
+    def _of_a_table(cls, told: dict[str, Any] | None) -> dict[str, Any] | None:
+        for name in ("path", "tuning"):
+            place = (told or {}).get(name)
+            if not (place is None or (isinstance(place, str) and "\0" not in place)):
+                raise ValueError(f"{name} is a path")
+        if not isinstance((told or {}).get("options", {}), dict):
+            raise ValueError("options are options")
+        return told
 
 
 class RunConfig(SharedOptions):
