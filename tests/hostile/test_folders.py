@@ -235,6 +235,7 @@ def test_another_run_s_files(victim, tmp_path):
     """Each file of another run on the same rows, and its whole ledger."""
     assert polymix(["search", "table.csv", *OPTIONS, "--seed", "1",
                     "--run-dir", str(tmp_path / "other")]) == 0  # fmt: skip
+    assert polymix(["evaluate", str(tmp_path / "other")]) == 0
     for name in (*SMALL, *LARGE):
         victim.restore()
         shutil.copy(tmp_path / "other" / name, victim.run / name)

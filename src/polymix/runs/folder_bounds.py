@@ -66,7 +66,7 @@ class _Chosen(_Said):
 
 class _Gain(_Said):
     value: Real
-    ci: tuple[Real, Real]
+    ci: tuple[Real | None, Real | None]
 
 
 class _Metrics(_Said):

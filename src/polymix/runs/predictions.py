@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -87,10 +88,14 @@ def csv_text(frame: pd.DataFrame) -> str:
     plain = pd.DataFrame(
         {i: c.map(_inert) if c.dtype.kind == "O" else c for i, c in enumerate(columns)}
     )
+    header = [_inert(name) for name in frame.columns]
+    texts = [*header, *(cell for _, c in plain.items() if c.dtype.kind == "O" for cell in c)]
+    # Python quotes a cell with the end of a row in it, but not with the other end, which would
+    # cut the row for whoever reads both.
+    odd = any(isinstance(cell, str) and "\r" in cell for cell in texts)
+    quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if odd else csv.QUOTE_MINIMAL
     text = io.StringIO()
-    plain.to_csv(
-        text, index=False, lineterminator="\n", header=[_inert(name) for name in frame.columns]
-    )
+    plain.to_csv(text, index=False, lineterminator="\n", header=header, quoting=quoting)
     return text.getvalue()
 
 
