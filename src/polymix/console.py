@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.segment import Segment
 
+from polymix.errors import printable
 from polymix.records import EpochRecord, Proposal, Role, Status, Trial
 from polymix.search.callbacks import Callback
 from polymix.tables.report import lines_of, lost_lines
@@ -20,6 +22,19 @@ STYLES = {
     Status.DONE: "", Status.FAILED: "red", Status.LOST: "red",
     Status.SKIPPED: "yellow", Status.STOPPED: "yellow",
 }  # fmt: skip
+
+
+class SafeConsole(Console):
+    """A console on which no name or value from people's data commands the terminal."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """See `rich.console.Console.render`; text is escaped, rich's own control codes are not."""
+        for segment in super().render(renderable, options):
+            text = printable(segment.text, lines=True)
+            plain = segment.control or text == segment.text
+            yield segment if plain else Segment(text, segment.style)
 
 
 class ConsoleProgress(Callback):
@@ -71,11 +86,12 @@ class ConsoleProgress(Callback):
         for task in self._builds.values():
             self._bar.remove_task(task)
         self._builds.clear()
-        self.console.print(f"[bold]table {escape(report['table'])}[/bold]")
+        self.console.print(f"[bold]table {escape(printable(report['table']))}[/bold]")
         for line in lines_of(report):
-            self.console.print(f"  {escape(line)}", soft_wrap=True, highlight=False)
+            self.console.print(f"  {escape(printable(line))}", soft_wrap=True, highlight=False)
         for line in lost_lines(report):
-            self.console.print(f"  [red]warning: {escape(line)}[/red]", soft_wrap=True)
+            told = escape(printable(line))
+            self.console.print(f"  [red]warning: {told}[/red]", soft_wrap=True)
 
     def on_phase(self, name: str, expected: int | None) -> None:
         """A phase begins."""
@@ -133,7 +149,7 @@ class ConsoleProgress(Callback):
 
     def on_note(self, text: str) -> None:
         """Something worth telling."""
-        self.console.print(f"[yellow]note:[/yellow] {escape(text)}", soft_wrap=True)
+        self.console.print(f"[yellow]note:[/yellow] {escape(printable(text))}", soft_wrap=True)
 
     def on_clock(self, used: float, remaining: float | None) -> None:
         """Seconds used and left."""

@@ -19,9 +19,34 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+_COMMANDS = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\U000e0000-\U000e007f]"
+)
+"""What moves a terminal's cursor, colours it, turns its text around, or cannot be encoded."""
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    r"""Text that a terminal only shows: what would command it stands there as an escape.
+
+    Args:
+        text: names and values from people's data, say.
+        lines: line breaks and tabs stay.
+
+    >>> printable("a\x1b[31mred")
+    'a\\x1b[31mred'
+    """
+    return _COMMANDS.sub(lambda match: _escape(match.group(), lines), text)
+
+
+def _escape(character: str, lines: bool) -> str:
+    if lines and character in "\n\t":
+        return character
+    return ascii(character)[1:-1]
 
 
 class PolymixError(Exception):
@@ -32,9 +57,8 @@ class PolymixError(Exception):
     """
 
     def __init__(self, problems: str | Sequence[str]) -> None:
-        self.problems: tuple[str, ...] = (
-            (problems,) if isinstance(problems, str) else tuple(problems)
-        )
+        told = (problems,) if isinstance(problems, str) else problems
+        self.problems: tuple[str, ...] = tuple(printable(each, lines=True) for each in told)
         super().__init__("\n".join(self.problems))
 
 

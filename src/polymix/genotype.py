@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import textwrap
+from collections.abc import Iterator
 from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -15,6 +17,13 @@ from polymix.registry import Parts, classes_of, lacking
 
 Scalar = bool | int | float | str | tuple[int, ...]
 """What a block's option may be."""
+
+_MODEL = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
+
+
+def is_model_name(text: str) -> bool:
+    """Whether a text is a hub id, `model` or `owner/model`, and so cannot lead to a folder."""
+    return _MODEL.fullmatch(text) is not None and ".." not in text and "--" not in text
 
 
 class Block(BaseModel):
@@ -114,6 +123,11 @@ def parse_genotype(text: str, where: str = "genotype") -> Genotype:
         raise GenotypeError(f"{where}: not JSON ({error})") from None
     if not isinstance(fields, dict):
         raise GenotypeError(f"{where}: a genotype is a JSON object, but got {text[:60]!r}")
+    paths = list(_paths(fields))
+    if paths:
+        raise GenotypeError(
+            [f"{where}: a genotype names models by their hub id, not {path!r}" for path in paths]
+        )
     kind = str(fields.pop("kind", ""))
     if kind not in GENOTYPES:
         raise GenotypeError(
@@ -123,3 +137,16 @@ def parse_genotype(text: str, where: str = "genotype") -> Genotype:
         return GENOTYPES[kind].model_validate_json(json.dumps(fields))
     except ValidationError as error:
         raise GenotypeError([f"{where}: {describe(p)}" for p in error.errors()]) from None
+
+
+def _paths(value: object) -> Iterator[str]:
+    """What a block's option `model` names that is no model's name."""
+    if isinstance(value, dict):
+        for each in value.values():
+            yield from _paths(each)
+    elif isinstance(value, list):
+        match value:
+            case ["model", str(name)] if not is_model_name(name):
+                yield name[:100]
+        for each in value:
+            yield from _paths(each)

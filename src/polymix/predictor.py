@@ -135,8 +135,9 @@ class Predictor:
         request = Request.checked(
             train_data, {**own, **options}, tuning=tuning_data, path=self.path
         )
-        self._dataset = searching.search(request, callbacks, progress)
-        self.path, self._ledger, self._opened = request.path, request.asked.ledger, None
+        with request.reserved() as held:
+            self._dataset = searching.search(held, callbacks, progress)
+        self.path, self._ledger, self._opened = held.path, held.asked.ledger, None
         self._place = None
         return self
 
@@ -150,6 +151,7 @@ class Predictor:
         *,
         strategy: Strategy | None = None,
         ledger: str | None = None,
+        allow_download: bool = False,
         callbacks: Sequence[Callback] = (),
         progress: Progress | None = None,
     ) -> Predictor:
@@ -161,6 +163,7 @@ class Predictor:
             tuning_data: its tuning data, if they were a frame.
             strategy: its strategy, if that was of a class polymix does not know.
             ledger: see `load`.
+            allow_download: fetch pretrained models that it names and are not here.
             callbacks: watch the run.
             progress: see `fit`.
 
@@ -171,7 +174,8 @@ class Predictor:
         predictor = cls.load(path, ledger=ledger, data=place)
         predictor._dataset = searching.resume(
             predictor._run, None if isinstance(data, str | Path) else data, tuning_data,
-            strategy=strategy, callbacks=callbacks, progress=progress,
+            strategy=strategy, allow_download=allow_download,
+            callbacks=callbacks, progress=progress,
         )  # fmt: skip
         return predictor
 

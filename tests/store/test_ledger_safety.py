@@ -18,6 +18,7 @@ from sqlalchemy.schema import CreateTable
 from polymix.errors import LedgerError, MissingExtraError
 from polymix.records import EpochRecord
 from polymix.store import Ledger
+from polymix.store.database import public_address
 from polymix.store.tables import metadata
 
 from .killing import die, survives
@@ -310,3 +311,98 @@ def test_the_tables_are_no_dialect_s_own() -> None:
     assert "id SERIAL NOT NULL" in text
     assert "score DOUBLE PRECISION" in text
     assert "flops BIGINT" in text
+
+
+def written(path: Path) -> None:
+    """A ledger with a trial, a decision and an epoch."""
+    with Ledger.open(path, run="mine") as ledger:
+        ledger.put([(trial("a"), None)])
+        ledger.record_decision("horizon", {"epochs": 12})
+        ledger.put_epoch("search", EpochRecord(0, (("score", 0.25),)), {"w": torch.ones(1)})
+
+
+def everything(path: Path) -> list[object]:
+    with Ledger.open(path, run="mine") as ledger:
+        return [ledger.trials(), ledger.decision("horizon"), ledger.epochs("search")]
+
+
+TEXTS = [
+    ("trials", "exact"), ("trials", "curve"), ("trials", "genotype"), ("trials", "recipe"),
+    ("trials", "unimodal"), ("decisions", "value"), ("epochs", "numbers"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("table", "column"), TEXTS)
+def test_a_flipped_digit_is_told(path: Path, table: str, column: str) -> None:
+    """Whichever digit of a text it is, no other number comes out of it."""
+    written(path)
+    right = everything(path)
+    (text,) = sqlite3.connect(path).execute(f"SELECT {column} FROM {table}").fetchone()
+    places = [i for i, c in enumerate(text) if c.isdigit()]
+    for place in places[:40]:
+        other = text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :]
+        sql(path, f"UPDATE {table} SET {column} = '{other}'")
+        with pytest.raises(LedgerError, match="cannot be read"):
+            everything(path)
+    sql(path, f"UPDATE {table} SET {column} = '{text}'")
+    assert everything(path) == right
+
+
+@pytest.mark.parametrize("column", ["rows", "epochs", "seed", "params", "flops", "steps"])
+def test_a_changed_number_is_told(path: Path, column: str) -> None:
+    written(path)
+    sql(path, f"UPDATE trials SET {column} = {column} + 1")
+    with pytest.raises(LedgerError, match="was changed after it was written"):
+        everything(path)
+
+
+def test_a_ledger_of_before_there_were_digests_opens(path: Path) -> None:
+    written(path)
+    right = everything(path)
+    for table, column in (("trials", "exact"), ("decisions", "value"), ("epochs", "numbers")):
+        sql(path, f"UPDATE {table} SET {column} = substr({column}, 1, instr({column}, char(10))-1)")
+    sql(path, "DELETE FROM meta WHERE name = 'run'")
+    assert everything(path) == right
+
+
+def test_a_ledger_belongs_to_its_run(path: Path) -> None:
+    written(path)
+    for read_only in (False, True):
+        with pytest.raises(LedgerError, match="is another run's ledger"):
+            Ledger.open(path, run="yours", read_only=read_only)
+    with Ledger.open(path.with_name("new.sqlite"), [path], run="yours") as ledger:
+        assert ledger.trials() == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TRIGGER t AFTER INSERT ON clock BEGIN DELETE FROM trials; END",
+        "CREATE TRIGGER t BEFORE UPDATE ON trials BEGIN SELECT RAISE(ABORT, 'no'); END",
+        "CREATE VIEW v AS SELECT * FROM trials",
+        "CREATE INDEX i ON trials (abs(params))",
+        "CREATE INDEX ix_trials_x ON trials (key) WHERE key > 'a'",
+        "ALTER TABLE clock RENAME TO c; CREATE VIEW clock AS SELECT * FROM c",
+        "DROP TABLE clock; CREATE TABLE clock (id INTEGER, seconds REAL AS (id * 2))",
+        "DROP TABLE clock; CREATE TABLE clock (id INTEGER, seconds REAL CHECK (abs(seconds)))",
+        "DROP TABLE clock; CREATE VIRTUAL TABLE clock USING fts5(id, seconds)",
+    ],
+)
+def test_what_would_run_with_a_ledger_is_refused(path: Path, statement: str) -> None:
+    written(path)
+    raw = sqlite3.connect(path)
+    raw.executescript(statement)
+    raw.close()
+    for read_only in (False, True):
+        with pytest.raises(LedgerError, match=r"would run whenever it is used|no polymix ledger"):
+            Ledger.open(path, run="mine", read_only=read_only)
+
+
+def test_an_address_is_shown_without_its_secrets(path: Path) -> None:
+    shown = public_address("postgresql://me:s3cret@host/db?sslpassword=x&application_name=y")
+    assert shown == "postgresql://me:***@host/db?application_name=y&sslpassword=hidden"
+    assert public_address("runs/a/ledger.sqlite") == "runs/a/ledger.sqlite"
+    for address in ("postgresql+nodriver://me:s3cret@host/db", "nothing://me:s3cret@host/db"):
+        with pytest.raises((LedgerError, MissingExtraError)) as caught:
+            Ledger.open(address)
+        assert "s3cret" not in str(caught.value)

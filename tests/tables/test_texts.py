@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
+import copy
 import importlib.util
+import json
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from polymix.datasets.own_table import TableOptions, open_table_dataset, read_recipe
 from polymix.errors import DataError, MissingExtraError
@@ -98,3 +103,53 @@ def test_byte_pairs_of_its_own_are_learned_where_the_wheel_is_not(monkeypatch, t
         importlib.util, "find_spec", lambda name: None if name.startswith("gt_") else real(name)
     )
     assert read_as("text", monkeypatch, tmp_path).vocabulary < 4000
+
+
+@pytest.fixture(scope="module")
+def written():
+    """What is written of a learned tokenizer."""
+    return json.loads(TextTokenizer(TEXTS, 60).to_json())
+
+
+@given(st.data())
+def test_any_json_is_a_tokenizer_or_refused(written, data):
+    """None panics in the library, which would end the process."""
+    told = copy.deepcopy(written)
+    value = st.sampled_from([None, 10**20, -1, 3, 1e300, "", "x" * 9, "\ud800", [], {}, [["a"]]])
+    places = list(_places(told))
+    for *path, last in data.draw(st.lists(st.sampled_from(places), min_size=1, max_size=3)):
+        inner = told
+        with contextlib.suppress(KeyError, IndexError, TypeError):  # another change took it away
+            for step in path:
+                inner = inner[step]
+            inner[last] = data.draw(value)
+    try:
+        made = TextTokenizer.from_json(json.dumps(told))
+    except DataError:
+        return
+    assert made(TEXTS, 4).shape == (len(TEXTS), 4)
+    assert made(TEXTS, 1).max() < len(made)
+
+
+def _places(value, path=()):
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+        yield (*path, key)
+        if isinstance(inner, dict | list):
+            yield from list(_places(inner, (*path, key)))[:40]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"normalizer": {"type": "Replace", "pattern": {"Regex": "(a+)+$"}}},
+            "kind",
+        ),
+        ({"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(a+)+$"}}}, "kind"),
+        ({"model": {"type": "Unigram", "vocab": [["a", -1e308]]}}, "vocabulary"),
+        ({"model": None}, "no model"),
+    ],
+)
+def test_a_tokenizer_of_another_kind_is_refused(written, change, said):
+    with pytest.raises(DataError, match=said):
+        TextTokenizer.from_json(json.dumps({**written, **change}))

@@ -13,6 +13,7 @@ from typer.exceptions import Abort, TyperException
 from polymix.cli import datasets, runs, search, signals
 from polymix.cli.common import tell
 from polymix.cli.signals import exit_status
+from polymix.cli.streams import let_go, open_closed, steady
 
 app = typer.Typer(
     name="polymix",
@@ -60,22 +61,26 @@ def run(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, 2 where something cannot be used, 128 and its number after a signal.
     """
-    try:
-        status = app(arguments, prog_name="polymix", standalone_mode=False)
-        sys.stdout.flush()
-    except TyperException as error:
-        if message := error.format_message():
-            context = getattr(error, "ctx", None)
-            where = context.command_path if context else "polymix"
-            tell([f"{message.rstrip('.')}; see {where} --help"])
-        return 2
-    except (KeyboardInterrupt, Abort) as interrupt:
-        typer.echo("\nstopped", err=True)
-        return exit_status(interrupt)
-    except BrokenPipeError:
-        # Whoever read the output has seen enough, as in `polymix leaderboard DIR | head`.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    with steady():
+        try:
+            status = app(arguments, prog_name="polymix", standalone_mode=False)
+            sys.stdout.flush()
+        except TyperException as error:
+            if message := error.format_message():
+                context = getattr(error, "ctx", None)
+                where = context.command_path if context else "polymix"
+                tell([f"{message.rstrip('.')}; see {where} --help"])
+            return 2
+        except (KeyboardInterrupt, Abort) as interrupt:
+            typer.echo("\nstopped", err=True)
+            return exit_status(interrupt)
+        except BrokenPipeError:
+            # Whoever read the output has seen enough, as in `polymix leaderboard DIR | head`.
+            let_go(sys.stdout)
+            return 1
+        except OSError as error:
+            tell([f"{error.filename or 'polymix'}: {error.strerror or error}"])
+            return 2
     return int(status or 0)
 
 
@@ -83,6 +88,7 @@ def main() -> NoReturn:
     """The `polymix` command."""
     # Idle threads that spin slow a shared machine down by an order of magnitude.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    open_closed()
     signals.listen()
     status = run()
     signals.ignore()  # a second Ctrl-C would only be a traceback while Python shuts down

@@ -17,7 +17,8 @@ from rich.console import Console
 
 from polymix import plugins
 from polymix.cli.signals import exit_status
-from polymix.errors import PolymixError, PolymixWarning, UsageError
+from polymix.cli.streams import print_text
+from polymix.errors import PolymixError, PolymixWarning, UsageError, printable
 from polymix.faults import LESS_MEMORY, is_disk_full, is_out_of_memory
 
 if TYPE_CHECKING:
@@ -47,9 +48,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on the standard
 
 def watched() -> ConsoleProgress:
     """Progress on the standard error: the standard output is the result's alone."""
-    from polymix.console import ConsoleProgress
+    from polymix.console import ConsoleProgress, SafeConsole
 
-    return ConsoleProgress(Console(stderr=True))
+    return ConsoleProgress(SafeConsole(stderr=True))
 
 
 def read_options(pairs: list[str], flag: str = "-o") -> dict[str, Any]:
@@ -73,13 +74,16 @@ def read_options(pairs: list[str], flag: str = "-o") -> dict[str, Any]:
 
 def out() -> Console:
     """The standard output."""
+    # Imported where something is shown: `--help` needs no search.
+    from polymix.console import SafeConsole
+
     # A file or a pipe gets whole rows, not rows cut at a guess of eighty columns.
-    return Console() if sys.stdout.isatty() else Console(width=180)
+    return SafeConsole() if sys.stdout.isatty() else SafeConsole(width=180)
 
 
 def print_json(value: Any) -> None:
     """Strict JSON, for programs."""
-    typer.echo(json.dumps(value, indent=2, allow_nan=False))
+    print_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 @dataclass
@@ -111,7 +115,7 @@ def errors(stopped: Stopped | None = None) -> Iterator[None]:
         tell(error.problems)
         raise typer.Exit(2) from None
     except KeyboardInterrupt as interrupt:
-        typer.echo(f"\n{stopped or 'stopped'}", err=True)
+        typer.echo("\n" + printable(str(stopped or "stopped")), err=True)
         raise typer.Exit(exit_status(interrupt)) from None
     except Exception as error:
         refused = _refused(error)
@@ -140,7 +144,7 @@ def warned() -> Iterator[None]:
         file: TextIO | None = None, line: str | None = None,
     ) -> None:  # fmt: skip
         if issubclass(category, PolymixWarning):
-            typer.echo(f"warning: {message}", err=True)
+            typer.echo(f"warning: {printable(str(message))}", err=True)
         else:
             before(message, category, filename, lineno, file, line)
 
@@ -159,7 +163,7 @@ def plugged(names: Sequence[str] | None, folder: Path | None = None) -> Iterator
     with warnings.catch_warnings(record=True, category=RuntimeWarning) as caught:
         plugins.discover()
     for warning in caught:
-        typer.echo(f"warning: {warning.message}", err=True)
+        typer.echo(printable(f"warning: {warning.message}"), err=True)
     plugins.load(names or [])
     try:
         yield
@@ -193,4 +197,4 @@ def import_options() -> str:
 def tell(problems: Sequence[str]) -> None:
     """A line for each problem, on the standard error."""
     for problem in problems:
-        typer.echo(f"error: {problem}", err=True)
+        typer.echo(printable(f"error: {problem}"), err=True)

@@ -65,6 +65,7 @@ def build(
             f"{name}: {len(split.train)} training, {len(split.val)} validation and "
             f"{len(split.test)} test rows in {dataset.path}",
             soft_wrap=True,
+            markup=False,
         )
 
 
@@ -79,4 +80,4 @@ def fetch(
 
         with watched() as progress:
             fetch_dataset(name, to, progress)
-        out().print(f"next: polymix datasets build {name} --raw {to}", soft_wrap=True)
+        out().print(f"next: polymix datasets build {name} --raw {to}", soft_wrap=True, markup=False)

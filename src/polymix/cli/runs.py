@@ -18,6 +18,7 @@ from polymix.cli.common import (
     print_json,
     watched,
 )
+from polymix.cli.streams import print_text
 
 TableArgument = Annotated[
     str | None,
@@ -90,21 +91,22 @@ def predict(
     with errors(), plugged(imports, directory):
         from polymix.runs.open_run import OpenRun
         from polymix.runs.predict import predictions
-        from polymix.runs.predictions import check_path, csv_text, predictions_json, write_csv
+        from polymix.runs.predictions import csv_text, predictions_json
+        from polymix.store.outputs import check_output, write_output
 
         if to is not None:
-            check_path(to)
+            check_output(to, "--out")
         run = OpenRun.open(directory)
         with watched() as progress:
             frame = predictions(run, table, keep=ids or (), progress=progress)
         if to is not None:
-            write_csv(frame, to)
+            write_output(to, csv_text(frame).encode("utf-8", "backslashreplace"), "--out")
         if as_json:
             print_json(predictions_json(frame, to))
         elif to is not None:
             out().print(f"{len(frame)} predictions in {to}", soft_wrap=True, markup=False)
         else:
-            typer.echo(csv_text(frame), nl=False)
+            print_text(csv_text(frame))
 
 
 def explain(

@@ -68,14 +68,26 @@ def search(
         if request.path is None:
             _dry_run(request, as_json)
             return
-        stopped.folder = request.path
-        with watched() as progress:
-            search_run(request, [progress], progress)
-        _finish(OpenRun.open(request.path), as_json)
+        with request.reserved() as held:
+            assert held.path is not None
+            stopped.folder = held.path
+            with watched() as progress:
+                search_run(held, [progress], progress)
+        _finish(OpenRun.open(held.path), as_json)
 
 
 def resume(
-    directory: RunDir, data: MovedData = None, imports: Imports = None, as_json: AsJson = False
+    directory: RunDir,
+    data: MovedData = None,
+    allow_download: Annotated[
+        bool,
+        typer.Option(
+            "--allow-download",
+            help="Fetch pretrained models that the run names and are not here from the hub.",
+        ),
+    ] = False,
+    imports: Imports = None,
+    as_json: AsJson = False,
 ) -> None:
     """Continue a run that was interrupted."""
     with errors(Stopped(directory)), plugged(imports, directory):
@@ -84,7 +96,7 @@ def resume(
 
         run = OpenRun.open(directory, data=data)
         with watched() as progress:
-            resume_run(run, callbacks=[progress], progress=progress)
+            resume_run(run, allow_download=allow_download, callbacks=[progress], progress=progress)
         _finish(run, as_json)
 
 
@@ -106,11 +118,13 @@ def _read(options: dict[str, Any], problems: Problems) -> dict[str, Any]:
 
 
 def _dry_run(request: Request, as_json: bool) -> None:
+    from polymix.nn.encoders.pretrained_files import downloads
     from polymix.runs.dry_run import dry_run, show_dry_run
 
-    with watched() as progress:
-        plan = request.resolve(progress)
-    found = dry_run(plan.config, plan.dataset, plan.strategy)
+    with downloads(request.asked.allow_download):
+        with watched() as progress:
+            plan = request.resolve(progress)
+        found = dry_run(plan.config, plan.dataset, plan.strategy)
     if as_json:
         print_json(found)
     else:

@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import math
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from uuid import uuid4
 
 import numpy as np
 
@@ -263,7 +263,9 @@ class DatasetWriter:
         free = shutil.disk_usage(path.parent).free
         if needed > free:
             raise DataError(f"{path} needs {needed:,} bytes, but its disk has {free:,}: free some")
-        self._draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        # Not by `tempfile`, whose folders take no notice of the umask.
+        self._draft = path.parent / f".{path.name}-{uuid4().hex[:12]}"
+        self._draft.mkdir()
         try:
             made: dict[str, np.ndarray] = {
                 name: create_array(self._draft / f"{name}.npy", dtype, shape)
@@ -320,7 +322,6 @@ class DatasetWriter:
         (self._draft / "schema.json").write_text(schema.to_json(), encoding="utf-8")
         about["files"] = digests_of(self._draft, sorted(p.name for p in self._draft.iterdir()))
         write_about(self._draft, about)
-        self._draft.chmod(0o755)
         try:
             self._draft.rename(self.path)
         except OSError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from polymix.errors import RunFolderError, describe
 from polymix.runs.options import SharedOptions
@@ -32,6 +32,17 @@ class SourceConfig(BaseModel):
     table: dict[str, Any] | None = None
     reopen: bool = True
 
+    @field_validator("table")
+    @classmethod
+    def _of_a_table(cls, told: dict[str, Any] | None) -> dict[str, Any] | None:
+        for name in ("path", "tuning"):
+            place = (told or {}).get(name)
+            if not (place is None or (isinstance(place, str) and "\0" not in place)):
+                raise ValueError(f"{name} is a path")
+        if not isinstance((told or {}).get("options", {}), dict):
+            raise ValueError("options are options")
+        return told
+
 
 class RunConfig(SharedOptions):
     """Everything that decides a run: what was asked, and what was found where nothing was.
@@ -52,7 +63,7 @@ class RunConfig(SharedOptions):
     options: dict[str, Any]
     metric: str
     device: str = "cpu"
-    threads: int = Field(default=1, ge=1)
+    threads: int = Field(default=1, ge=1, le=1024)
     reuse: tuple[str, ...] = ()
     imports: tuple[str, ...] = ()
 

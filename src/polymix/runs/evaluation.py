@@ -37,7 +37,7 @@ def evaluate(
     """Score a finished run as `evaluate_run` does, or on rows of a user's own as `evaluate_rows`.
 
     Args:
-        run: is held while it is evaluated.
+        run: is held while its own rows are evaluated, of which the folder keeps what is found.
         data: the run's own, where they were an object, or other rows; its own where not given.
         progress: called as `progress(done, total, what)` while rows are read.
 
@@ -45,13 +45,13 @@ def evaluate(
         RunFolderError: the run is not finished, or was made on other data.
         DataError: there is no row to score.
     """
+    check_finished(run)
+    if isinstance(data, str | Path | pd.DataFrame):
+        data = own_table(run, data, progress) or open_rows(run, data, progress)
+        if not run.owns(data):
+            given = on_schema(data, run.served.schema)
+            return evaluate_rows(run, labelled(given, np.arange(len(given)), GIVEN))
     with run.folder.hold():
-        check_finished(run)
-        if isinstance(data, str | Path | pd.DataFrame):
-            data = own_table(run, data, progress) or open_rows(run, data, progress)
-            if not run.owns(data):
-                given = on_schema(data, run.served.schema)
-                return evaluate_rows(run, labelled(given, np.arange(len(given)), GIVEN))
         return evaluate_run(run, run.data(data, progress))
 
 

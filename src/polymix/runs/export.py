@@ -23,13 +23,13 @@ from torch import Tensor, nn
 from polymix.data.batch import convert
 from polymix.data.schema import Schema
 from polymix.datasets import Progress
-from polymix.errors import MissingExtraError, PolymixError, SearchError, UsageError
+from polymix.errors import MissingExtraError, PolymixError, SearchError
 from polymix.nn.model import Model
 from polymix.runs.inference import Served, on_schema
 from polymix.runs.open_run import OpenRun
 from polymix.runs.rows import GivenRows, labelled, open_rows
 from polymix.runs.run_data import Data
-from polymix.store.files import write_atomic
+from polymix.store.outputs import check_output, write_output
 from polymix.train.objective import Objective
 
 SCHEMA_VERSION = 1
@@ -114,8 +114,7 @@ def export_onnx(served: Served, path: Path, rows: GivenRows) -> dict[str, Any]:
     """
     _need_extra()
     path = Path(path)
-    if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"--onnx {path}: name a file in a folder that exists")
+    check_output(path, "--onnx")
     rows = rows.drawn(MAX_PARITY_ROWS)
     module = Exported(served.model.to("cpu").eval(), served.schema).eval()
     with tempfile.TemporaryDirectory() as scratch:
@@ -129,9 +128,7 @@ def export_onnx(served: Served, path: Path, rows: GivenRows) -> dict[str, Any]:
             f"{TOLERANCE:g} is the most: {path} was not written"
         )
     try:
-        write_atomic(path, data)
-    except OSError as error:
-        raise UsageError(f"--onnx {path}: {error.strerror or error}") from None
+        write_output(path, data, "--onnx")
     finally:
         served.model.to(served.device)
     schema = served.schema

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,11 +23,16 @@ from polymix.data.schema import Schema, Target
 from polymix.errors import DataError, RunFolderError
 from polymix.genotype import parse_genotype
 from polymix.nn.build import build
+from polymix.nn.encoders.pretrained_files import self_contained
 from polymix.nn.model import Model, load_matching
 from polymix.store.run_folder import RunFolder
 from polymix.train.objective import Objective
 
-CHUNK = 512
+CHUNK, LARGEST_CHUNK = 512, 2**27
+"""Rows, and numbers of one modality, that are predicted at once."""
+
+_UNBUILT = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+"""What is raised where an option that a genotype names is no size of anything."""
 
 
 def load_model(folder: RunFolder) -> tuple[Model, Schema]:
@@ -40,16 +46,19 @@ def load_model(folder: RunFolder) -> tuple[Model, Schema]:
     # The shapes that the genotype asks for are compared with the header of the weights before
     # memory is taken for either.
     try:
-        with torch.random.fork_rng(devices=[]), bounded(folder), torch.device("meta"):
+        with (
+            self_contained(), torch.random.fork_rng(devices=[]), bounded(folder),
+            torch.device("meta"),
+        ):  # fmt: skip
             asked = build(genotype, schema).state_dict()
-    except (RuntimeError, OverflowError, MemoryError) as error:
-        reason = str(error).splitlines()[0][:200]
+    except _UNBUILT as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise RunFolderError(
             f"{folder.path}: genotype.json cannot be built ({reason}): restore it, or run again"
         ) from None
     shapes = {name: tuple(t.shape) for name, t in asked.items()}
     weights = folder.weights(shapes)
-    with torch.random.fork_rng(devices=[]):
+    with self_contained(), torch.random.fork_rng(devices=[]):
         model = build(genotype, schema)
     check_weights(model, weights, Path(folder.path) / "model.safetensors")
     return model.eval(), schema
@@ -201,8 +210,11 @@ def predict_dataset(
     source = RowSource(dataset, device, list(model.encoders))
     objective, parts = Objective(dataset.schema), []
     model = model.to(device).eval()
-    for start in range(0, len(rows), CHUNK):
-        batch = source.batch(rows[start : start + CHUNK])
+    # Of large rows fewer at once: a model's own memory grows with what it is given.
+    largest = max((math.prod(m.shape) for m in dataset.schema.modalities), default=1)
+    chunk = max(1, min(CHUNK, LARGEST_CHUNK // largest))
+    for start in range(0, len(rows), chunk):
+        batch = source.batch(rows[start : start + chunk])
         parts.append(objective.predict(model(batch.inputs, batch.present).fused).cpu().numpy())
     none = np.zeros((0, dataset.schema.target.outputs), np.float32)
     return np.concatenate(parts) if parts else none

@@ -19,9 +19,11 @@ from polymix.errors import RunFolderError
 from polymix.runs.config import RunConfig
 from polymix.runs.devices import default_device
 from polymix.runs.evaluator import evaluator_of
+from polymix.runs.folder_bounds import check_folder
 from polymix.runs.inference import Served, served_target
 from polymix.runs.run_data import kept_dataset, moved, open_own
 from polymix.scoring.metrics import Metric, metric_for
+from polymix.store.database import public_address
 from polymix.store.ledger import Ledger
 from polymix.store.run_folder import RunFolder
 from polymix.tables.recipe import TableRecipe, TargetRecipe
@@ -37,12 +39,14 @@ class OpenRun:
         config: of the run.
         device: where models run.
         own: the run's own rows, where they are still open.
+        address: of a ledger outside of the folder, secrets included.
     """
 
     folder: RunFolder
     config: RunConfig
     device: torch.device
     own: Dataset | None = None
+    address: str | None = None
 
     @classmethod
     def open(
@@ -72,15 +76,16 @@ class OpenRun:
         config = RunConfig.of(folder)
         if data is not None:
             config = moved(config, Path(data))
-        if config.ledger != ledger:
+        check_folder(folder)
+        if config.ledger != (None if ledger is None else public_address(ledger)):
             raise RunFolderError(
                 f"{path} keeps its ledger outside of it, at {config.ledger}: if you trust that "
                 "database, name it in Predictor.load(…, ledger=…)"
                 if config.ledger
-                else f"{path} has a ledger of its own: leave ledger={ledger!r} out"
+                else f"{path} has a ledger of its own: leave ledger= out"
             )
         usual = config.device if config.device == "cpu" else default_device()
-        return cls(folder, config, torch.device(device or usual), own)
+        return cls(folder, config, torch.device(device or usual), own, ledger)
 
     @property
     def path(self) -> Path:
@@ -139,7 +144,8 @@ class OpenRun:
         Raises:
             LedgerError: it cannot be opened.
         """
-        return Ledger.open(self.config.ledger or self.folder.ledger_path, read_only=not write)
+        where = self.address or self.folder.ledger_path
+        return Ledger.open(where, read_only=not write, run=self.folder.run)
 
     def evaluator(self, dataset: Dataset, ledger: Ledger) -> Evaluator:
         """Builds the run's models on any rows of its schema; it keeps no checkpoints."""

@@ -91,7 +91,9 @@ class SharedOptions(BaseModel):
         Field(description="URL of a database to use in place of the run folder's own ledger."),
         Spelling(python_only=True),
     ] = None
-    jobs: Annotated[int, Field(ge=1, description="Number of processes that train in parallel.")] = 1
+    jobs: Annotated[
+        int, Field(ge=1, le=1024, description="Number of processes that train in parallel.")
+    ] = 1
     ensemble: Annotated[
         bool,
         Field(description="Also try an ensemble of the models trained; on a table always."),
@@ -158,6 +160,10 @@ class RunOptions(SharedOptions):
     raise_errors: Annotated[
         bool,
         Field(description="Stop at the first candidate that fails, with its traceback."),
+    ] = False
+    allow_download: Annotated[
+        bool,
+        Field(description="Fetch pretrained models that are named and not here from the hub."),
     ] = False
     options: Annotated[
         dict[str, Any],
@@ -260,6 +266,7 @@ class FitOptions(TypedDict, total=False):
     rows: int | None
     raw: str | Path | None
     raise_errors: bool
+    allow_download: bool
     options: Mapping[str, Any] | None
     data_options: Mapping[str, Any] | None
     column_types: Mapping[str, str] | None

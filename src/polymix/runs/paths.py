@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from polymix.errors import RunFolderError
@@ -29,6 +32,43 @@ def free_path(path: Path | None, name: str) -> Path:
             "or name another with --run-dir"
         )
     return path
+
+
+def folder_name(name: str) -> str:
+    """A table's or a dataset's name as a folder's, which leads nowhere and is one on any disk.
+
+    >>> folder_name("."), folder_name("../sales (1)")
+    ('table', 'sales (1)')
+    """
+    kept = re.sub(r"[^\w.()+,=@ -]+", "-", name).strip("-. ")
+    while len(kept.encode()) > 150:
+        kept = kept[:-1]
+    return kept or "table"
+
+
+@contextlib.contextmanager
+def reserved(name: str) -> Iterator[Path]:
+    """Make the first of `runs/NAME`, `runs/NAME-2`, … that no other run has, or is about to have.
+
+    What is still empty at the end is removed again.
+
+    Raises:
+        RunFolderError: no folder can be made.
+    """
+    while True:
+        path = free_path(None, name)
+        try:
+            path.mkdir(parents=True)
+            break
+        except FileExistsError:
+            continue  # another run was faster
+        except OSError as error:
+            raise RunFolderError(f"{path}: {error.strerror}: name another with --run-dir") from None
+    try:
+        yield path
+    finally:
+        with contextlib.suppress(OSError):
+            path.rmdir()
 
 
 def copy_run(folder: RunFolder, target: Path) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,12 +14,13 @@ import pandas as pd
 from polymix.data.schema import Target, Task
 from polymix.errors import UsageError
 from polymix.runs.table_options import is_table
-from polymix.store.files import write_atomic
 from polymix.tables.files import open_table
 from polymix.tables.recipe import TargetRecipe
 
 SCHEMA_VERSION = 1
 SEPARATOR = ";"
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a formula begins with, in full width too."""
 
 
 def predictions_frame(
@@ -76,34 +78,36 @@ def kept_columns(table: Any, columns: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame({column: opened[column] for column in columns})
 
 
-def check_path(path: Path) -> None:
-    """Make sure, before anything is predicted, that there is a place for the file.
-
-    Raises:
-        UsageError: there is none.
-    """
-    if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"--out {path}: name a file in a folder that exists")
-
-
-def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    """Write a CSV file, whole or not at all; one that is there is replaced.
-
-    Raises:
-        UsageError: it cannot be written.
-    """
-    check_path(path)
-    try:
-        write_atomic(path, csv_text(frame).encode())
-    except OSError as error:
-        raise UsageError(f"--out {path}: {error.strerror or error}") from None
-
-
 def csv_text(frame: pd.DataFrame) -> str:
-    """The table as CSV; numbers read back as they are."""
+    """The table as CSV; numbers read back as they are.
+
+    Text that a spreadsheet would run as a formula has an apostrophe before it, as OWASP advises
+    (https://owasp.org/www-community/attacks/CSV_Injection).
+    """
+    columns = [frame.iloc[:, i] for i in range(frame.shape[1])]
+    plain = pd.DataFrame(
+        {i: c.map(_inert) if c.dtype.kind == "O" else c for i, c in enumerate(columns)}
+    )
+    header = [_inert(name) for name in frame.columns]
+    texts = [*header, *(cell for _, c in plain.items() if c.dtype.kind == "O" for cell in c)]
+    # Python quotes a cell with the end of a row in it, but not with the other end, which would
+    # cut the row for whoever reads both.
+    odd = any(isinstance(cell, str) and "\r" in cell for cell in texts)
+    quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if odd else csv.QUOTE_MINIMAL
     text = io.StringIO()
-    frame.to_csv(text, index=False, lineterminator="\n")
+    plain.to_csv(text, index=False, lineterminator="\n", header=header, quoting=quoting)
     return text.getvalue()
+
+
+def _inert(cell: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula; a number is none."""
+    if not isinstance(cell, str) or not cell.startswith(_FORMULA):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return "'" + cell
+    return cell
 
 
 def predictions_json(frame: pd.DataFrame, path: Path | None) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,13 @@ from polymix.runs.checks import (
 from polymix.runs.config import RunConfig, SourceConfig
 from polymix.runs.devices import default_threads
 from polymix.runs.options import RunOptions, SharedOptions, checked_options
-from polymix.runs.paths import free_path
+from polymix.runs.paths import folder_name, free_path, reserved
 from polymix.runs.preflight import check_setup
 from polymix.runs.run_data import Data
 from polymix.runs.table_options import is_table, table_options
 from polymix.scoring.metrics import metric_for
 from polymix.search.protocol import Strategy
+from polymix.store.database import public_address
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class RunPlan:
         dataset: the rows, cut to those asked for.
         strategy: with its options.
         raise_errors: whether to raise what a candidate raises.
+        ledger: the ledger's address, of which `config` has all but what is secret.
     """
 
     path: Path | None
@@ -51,6 +54,7 @@ class RunPlan:
     dataset: Dataset
     strategy: Strategy
     raise_errors: bool = False
+    ledger: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class Request:
         data: a dataset's name, a table's file, a `DataFrame`, or a `Dataset`.
         tuning: a table of the rows that validate, where the data are a table.
         path: the run folder to make; none for a dry run.
+        name: of a folder under `runs/`, where the person named none.
         asked: the options.
         table: how a table is read; none where the data are none.
         strategy: with its options.
@@ -71,6 +76,7 @@ class Request:
     data: Data
     tuning: str | Path | pd.DataFrame | None
     path: Path | None
+    name: str | None
     asked: RunOptions
     table: TableOptions | None
     strategy: Strategy
@@ -132,7 +138,21 @@ class Request:
         assert strategy is not None
         assert device is not None
         assert reuse is not None
-        return cls(data, tuning, place, asked, table, strategy, device, reuse)
+        name = _name(data) if path is None and not dry else None
+        return cls(data, tuning, place, name, asked, table, strategy, device, reuse)
+
+    @contextmanager
+    def reserved(self) -> Iterator[Request]:
+        """The request, with a run folder that no other run takes meanwhile.
+
+        Raises:
+            RunFolderError: no folder can be made.
+        """
+        if self.name is None:
+            yield self
+            return
+        with reserved(self.name) as path:
+            yield replace(self, path=path)
 
     def resolve(self, progress: Progress | None = None) -> RunPlan:
         """Open the data, and check what they alone can tell.
@@ -167,7 +187,8 @@ class Request:
                 dataset = dataset.with_balanced_classes()
         shared = {name: getattr(asked, name) for name in SharedOptions.model_fields}
         config = RunConfig(
-            **shared | {"reuse": self.reuse},
+            **shared
+            | {"reuse": self.reuse, "ledger": asked.ledger and public_address(asked.ledger)},
             source=SourceConfig(
                 name=dataset.name,
                 raw=None if asked.raw is None else str(asked.raw.resolve()),
@@ -188,7 +209,7 @@ class Request:
         with problems.caught():
             check_setup(config, dataset, self.strategy)
         problems.raise_any()
-        return RunPlan(self.path, config, dataset, self.strategy, asked.raise_errors)
+        return RunPlan(self.path, config, dataset, self.strategy, asked.raise_errors, asked.ledger)
 
     def _table_source(self) -> dict[str, Any] | None:
         if self.table is None:
@@ -218,10 +239,10 @@ def _table_options(data: Data, asked: RunOptions) -> TableOptions | None:
 
 
 def _name(data: Data) -> str:
-    """What a run on the data is called."""
+    """What the folder of a run on the data is called."""
     if is_table(data):
-        return "table" if isinstance(data, pd.DataFrame) else Path(data).stem
-    return data.name if isinstance(data, Dataset) else str(data)
+        return "table" if isinstance(data, pd.DataFrame) else folder_name(Path(data).stem)
+    return folder_name(data.name if isinstance(data, Dataset) else str(data))
 
 
 def _path_of(table: Data) -> str | None:

@@ -7,7 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from polymix.errors import printable
+
 LOG = "log.txt"
+
+
+class _Plain(logging.Formatter):
+    """What people's names and values would command a terminal with stands there as an escape."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), lines=True)
 
 
 @contextmanager
@@ -20,9 +29,7 @@ def run_log(folder: Path) -> Iterator[None]:
     handler = logging.FileHandler(folder / LOG, encoding="utf-8", errors="replace", delay=True)
     # A failed trial's traceback, which may come from another process, is the record's own field.
     handler.setFormatter(
-        logging.Formatter(
-            "%(asctime)s %(levelname)s %(message)s%(traceback)s", defaults={"traceback": ""}
-        )
+        _Plain("%(asctime)s %(levelname)s %(message)s%(traceback)s", defaults={"traceback": ""})
     )
     logger = logging.getLogger("polymix")
     logger.addHandler(handler)

@@ -9,6 +9,7 @@ import pandas as pd
 from polymix.data.dataset import Dataset
 from polymix.datasets import Progress
 from polymix.datasets.own_table import report_of
+from polymix.nn.encoders.pretrained_files import downloads
 from polymix.runs.open_run import OpenRun
 from polymix.runs.request import Request
 from polymix.runs.session import Session
@@ -32,13 +33,14 @@ def search(
     Raises:
         PolymixError: something cannot be used; nothing was written.
     """
-    plan = request.resolve(progress)
-    report = report_of(plan.dataset)
-    for callback in callbacks if report else ():
-        callback.on_table(report)
-    session = Session.start(plan, callbacks)
-    with session.folder:
-        session.run()
+    with downloads(request.asked.allow_download):
+        plan = request.resolve(progress)
+        report = report_of(plan.dataset)
+        for callback in callbacks if report else ():
+            callback.on_table(report)
+        session = Session.start(plan, callbacks)
+        with session.folder:
+            session.run()
     return plan.dataset
 
 
@@ -48,6 +50,7 @@ def resume(
     tuning: pd.DataFrame | None = None,
     *,
     strategy: Strategy | None = None,
+    allow_download: bool = False,
     callbacks: Sequence[Callback] = (),
     progress: Progress | None = None,
 ) -> Dataset | None:
@@ -58,6 +61,7 @@ def resume(
         data: its data, if it was given as an object.
         tuning: its tuning data, if they were a frame.
         strategy: its strategy, if that was of a class polymix does not know.
+        allow_download: fetch pretrained models that it names and are not here.
         callbacks: watch the run.
         progress: called as `progress(done, total, what)` while a dataset is built.
 
@@ -67,9 +71,9 @@ def resume(
     Raises:
         RunFolderError: it belongs to other data.
     """
-    with run.folder.hold():
+    with run.folder.hold(), downloads(allow_download):
         if run.finished:
             return None
         dataset = run.data(data, progress, tuning)
-        Session.resume(run.folder, dataset, strategy, callbacks).run()
+        Session.resume(run.folder, dataset, strategy, callbacks, run.address).run()
     return dataset

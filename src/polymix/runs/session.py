@@ -52,6 +52,7 @@ class Session:
         strategy: set up from the configuration, or given.
         callbacks: watch.
         raise_errors: raise what a candidate raises; all is trained in this process, then.
+        ledger: the address of a ledger outside of the folder, secrets included.
     """
 
     folder: RunFolder
@@ -60,6 +61,7 @@ class Session:
     strategy: Strategy
     callbacks: Sequence[Callback] = ()
     raise_errors: bool = False
+    ledger: str | None = None
 
     @classmethod
     def start(cls, plan: RunPlan, callbacks: Sequence[Callback] = ()) -> Session:
@@ -77,7 +79,7 @@ class Session:
             files_of_table(plan.dataset),
         )
         work = plan.config, plan.dataset, plan.strategy
-        return cls(folder, *work, callbacks, plan.raise_errors)
+        return cls(folder, *work, callbacks, plan.raise_errors, plan.ledger)
 
     @classmethod
     def resume(
@@ -86,6 +88,7 @@ class Session:
         dataset: Dataset,
         strategy: Strategy | None = None,
         callbacks: Sequence[Callback] = (),
+        ledger: str | None = None,
     ) -> Session:
         """Go on with a run.
 
@@ -94,6 +97,7 @@ class Session:
             dataset: the run's, as `open_own` gives them.
             strategy: in place of the configuration's, for one that has no name.
             callbacks: watch.
+            ledger: its address, where it lies outside of the folder.
 
         Raises:
             UsageError: the device or the strategy cannot be used here.
@@ -101,7 +105,7 @@ class Session:
         config = RunConfig.of(folder)
         check_device(config.device)
         strategy = strategy or make_strategy(config.strategy, config.options)
-        return cls(folder, config, dataset, strategy, callbacks)
+        return cls(folder, config, dataset, strategy, callbacks, ledger=ledger)
 
     def run(self) -> Outcome:
         """Search to the end; the folder holds a usable model as soon as there is one."""
@@ -111,7 +115,9 @@ class Session:
         try:
             with (
                 run_log(self.folder.path),
-                Ledger.open(config.ledger or self.folder.ledger_path, config.reuse) as ledger,
+                Ledger.open(
+                    self.ledger or self.folder.ledger_path, config.reuse, run=self.folder.run
+                ) as ledger,
             ):
                 evaluator = evaluator_of(
                     config, self.dataset, ledger, self.folder.path, raise_errors=self.raise_errors
@@ -149,7 +155,7 @@ class Session:
             evaluator,
             jobs=self.config.jobs,
             threads=self.config.threads,
-            ledger=self.config.ledger or self.folder.ledger_path,
+            ledger=self.ledger or self.folder.ledger_path,
         )
 
     def _publish(self, outcome: Outcome, evaluator: Evaluator) -> None:

@@ -10,10 +10,7 @@ from sqlalchemy import Connection, delete, insert, select
 
 from polymix.errors import LedgerError
 from polymix.store import weights as codec
-from polymix.store.tables import blobs, checkpoints
-
-PART = 256 << 20
-"""Bytes a part may have."""
+from polymix.store.tables import PART, blobs, checkpoints
 
 
 def write_blob(connection: Connection, name: str, data: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +16,15 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from polymix.errors import LedgerError, MissingExtraError
-from polymix.store.tables import FORMAT, meta, metadata
+from polymix.store.tables import FORMAT, PART, meta, metadata
 
 BUSY_S = 60
 """Seconds to wait for another process's transaction."""
+
+_SECRET = re.compile("pass|pwd|secret|token|key|cred", re.IGNORECASE)
+
+_COMPUTED = re.compile(r"\b(VIRTUAL|GENERATED|CHECK|DEFAULT|COLLATE|WHERE)\b|\bAS\s*\(")
+"""What no column of ours has."""
 
 _MAGIC = b"SQLite format 3\x00"
 
@@ -69,11 +75,10 @@ def connect(where: Path | str, *, read_only: bool = False) -> Database:
         LedgerError: it is no ledger, or a newer version's; nothing was changed.
     """
     url = _url(where)
+    name = public_address(str(where))
     if url.get_backend_name() == "sqlite":
         name = url.database or "memory"
         _check_file(url, read_only)
-    else:
-        name = url.render_as_string(hide_password=True)
     engine = _engine(url, read_only)
     database = Database(engine, name)
     try:
@@ -92,6 +97,22 @@ def connect(where: Path | str, *, read_only: bool = False) -> Database:
         database.close()
         raise
     return database
+
+
+def public_address(where: str) -> str:
+    """A database's address without its secrets, for files and messages.
+
+    >>> public_address("postgresql://me:secret@host/db?sslpassword=x")
+    'postgresql://me:***@host/db?sslpassword=hidden'
+
+    Raises:
+        LedgerError: it is no address.
+    """
+    if "://" not in where:
+        return where
+    url = _url(where)
+    hidden = {name: "hidden" for name in url.query if _SECRET.search(name)}
+    return url.update_query_dict(hidden).render_as_string(hide_password=True)
 
 
 def _url(where: Path | str) -> URL:
@@ -163,6 +184,7 @@ def _read_only(path: Path) -> URL:
 def _on_connect(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # transactions begin where `_on_begin` says, and only there
     connection.execute("PRAGMA synchronous=NORMAL")
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2 * PART)
     # What a database that was made elsewhere has in its views and triggers is not to be run.
     connection.execute("PRAGMA trusted_schema=OFF")
 
@@ -189,8 +211,25 @@ def _use_wal(engine: Engine, name: str) -> None:
         raise LedgerError(f"{name}: the ledger cannot be written: {error}") from None
 
 
+def _check_schema(connection: Connection, name: str) -> None:
+    """Refuse what runs code of the database's own: triggers, views, virtual and computed columns.
+
+    Of what SQLite keeps of its schema only tables with columns of data, and indexes, are ours.
+    """
+    asked = "SELECT type, name, sql FROM sqlite_master"
+    for kind, entry, sql in connection.exec_driver_sql(asked):
+        odd = kind not in ("table", "index") or _COMPUTED.search(str(sql or "").upper())
+        if odd or (kind == "index" and sql is not None and not str(entry).startswith("ix_trials_")):
+            raise LedgerError(
+                f"{name}: is no polymix ledger: it has the {kind} '{str(entry)[:60]}', which would "
+                "run whenever it is used"
+            )
+
+
 def _is_new(connection: Connection, name: str) -> bool:
     """Whether the database is empty; if it is neither that nor a ledger, it is refused."""
+    if connection.dialect.name == "sqlite":
+        _check_schema(connection, name)
     inspector = inspect(connection)
     found = {
         table: {column["name"] for column in inspector.get_columns(table)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,10 +19,13 @@ PICKLE_SUFFIXES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib")
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, or a crash, finds the old content or the new."""
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+    """Write a file, its mode kept: a reader, or a crash, finds the old content or the new."""
+    # Forty characters: a name that is as long as names may be leaves no room for more.
+    temporary = path.with_name(f".{path.name[:40]}.{uuid4().hex[:8]}.tmp")
     try:
         write_synced(temporary, data)
+        with contextlib.suppress(FileNotFoundError):
+            temporary.chmod(stat.S_IMODE(path.stat().st_mode))
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -47,13 +51,20 @@ def make_folder(path: Path, files: Mapping[str, bytes]) -> None:
         for name, data in files.items():
             write_synced(temporary / name, data)
         sync_folder(temporary)
-        if target.is_dir():
-            target.rmdir()
-        temporary.rename(target)
+        _put_in_place(temporary, target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     sync_folder(target.parent)
+
+
+def _put_in_place(folder: Path, target: Path) -> None:
+    """Rename a folder to where none is, or an empty one, in one step where the system can."""
+    try:
+        folder.rename(target)
+    except FileExistsError:  # Windows replaces no folder
+        target.rmdir()
+        folder.rename(target)
 
 
 def sync_folder(path: Path) -> None:

@@ -192,10 +192,6 @@ def _read(folder: Path) -> Content:
             problems.append(_changed(name))
         else:
             texts[name] = data
-    if (folder / EVALUATION).is_file() and folder / EVALUATION not in refused:
-        data = _text(folder / EVALUATION, problems)
-        if data is not None:
-            texts[EVALUATION] = data
     parsed = {name: _parse(name, data, problems) for name, data in texts.items()}
     if problems:
         raise RunFolderError([f"{folder}: {problem}" for problem in problems])
@@ -205,11 +201,20 @@ def _read(folder: Path) -> Content:
         schema=parsed[SCHEMA],
         genotype_json=texts[GENOTYPE].decode() if GENOTYPE in texts else None,
         metrics=parsed.get(METRICS),
-        evaluation=parsed.get(EVALUATION),
+        evaluation=None if folder / EVALUATION in refused else _evaluation(folder / EVALUATION),
         table_json=texts[TABLE].decode() if TABLE in texts else None,
         report=parsed.get(REPORT),
         model_stamp=weights,
     )
+
+
+def _evaluation(path: Path) -> Mapping[str, Any] | None:
+    """What `evaluate` wrote; nothing where that is damaged, for it is made again by asking."""
+    try:
+        data = _text(path, [])
+        return None if data is None else from_json(data)
+    except (OSError, ValueError):
+        return None
 
 
 def _text(path: Path, problems: list[str]) -> bytes | None:

@@ -49,8 +49,10 @@ from polymix.store.rows import (
     now,
     to_ledger_row,
     to_row,
+    with_digest,
+    without_digest,
 )
-from polymix.store.tables import checkpoints, clock, decisions, epochs, trials
+from polymix.store.tables import checkpoints, clock, decisions, epochs, meta, trials
 
 JSON = bool | int | float | str | Sequence["JSON"] | Mapping[str, "JSON"] | None
 """What a decision and a checkpoint's `meta` may be."""
@@ -65,7 +67,12 @@ class Ledger:
 
     @classmethod
     def open(
-        cls, where: Path | str, reuse: Sequence[Path | str] = (), *, read_only: bool = False
+        cls,
+        where: Path | str,
+        reuse: Sequence[Path | str] = (),
+        *,
+        read_only: bool = False,
+        run: str | None = None,
     ) -> Ledger:
         """Open a ledger, or make a new one.
 
@@ -73,16 +80,22 @@ class Ledger:
             where: a path to an SQLite file, or a database's URL (one database a run).
             reuse: ledgers, or run folders, of other runs whose trials may be taken over.
             read_only: it must be there, and nothing is written.
+            run: what stands for the run; the ledger of another is refused. A new ledger, and one
+                of before there were such, is then this run's.
 
         Raises:
-            LedgerError: one of them is not a ledger, or a newer polymix's.
+            LedgerError: one of them is not a ledger, or a newer polymix's, or another run's.
         """
         with ExitStack() as undo:
             others = []
             for other in reuse:
                 others.append(cls(connect(_ledger_of(other), read_only=True)))
                 undo.callback(others[-1].close)
-            ledger = cls(connect(where, read_only=read_only), others)
+            database = connect(where, read_only=read_only)
+            undo.callback(database.close)
+            if run is not None:
+                _bind(database, run, read_only)
+            ledger = cls(database, others)
             undo.pop_all()
         return ledger
 
@@ -257,21 +270,22 @@ class Ledger:
             with self._database.write() as connection:
                 found = connection.execute(asked).scalar()
                 if found is None:
-                    row = {"name": name, "value": text, "created_at": now()}
+                    kept = with_digest(text, f"{name}\n{text}")
+                    row = {"name": name, "value": kept, "created_at": now()}
                     connection.execute(insert(decisions), row)
         except LedgerError as error:
             if not isinstance(error.__cause__, IntegrityError):
                 raise
             with self._database.read() as connection:  # another process was faster
                 found = connection.execute(asked).scalar_one()
-        return _load(text if found is None else found, f"decision '{name}'")
+        return _load(text, f"decision '{name}'") if found is None else _decided(name, found)
 
     def decision(self, name: str) -> Any:
         """The decision recorded under that name, if any."""
         asked = select(decisions.c.value).where(decisions.c.name == name)
         with self._database.read() as connection:
             found = connection.execute(asked).scalar()
-        return None if found is None else _load(found, f"decision '{name}'")
+        return None if found is None else _decided(name, found)
 
     # ------------------------------------------------------------- checkpoints
 
@@ -315,7 +329,9 @@ class Ledger:
             LedgerError: that epoch is there already.
         """
         data, text = packed(tensors), _dump(meta, f"checkpoint '{name}'")
-        row = {"name": name, "epoch": record.epoch, "numbers": dump_pairs(record.numbers)}
+        numbers = dump_pairs(record.numbers)
+        numbers = with_digest(numbers, f"{name} {record.epoch}\n{numbers}")
+        row = {"name": name, "epoch": record.epoch, "numbers": numbers}
         same = (epochs.c.name == name) & (epochs.c.epoch == record.epoch)
         with self._database.write() as connection:
             if connection.execute(select(epochs.c.epoch).where(same)).first() is not None:
@@ -329,7 +345,7 @@ class Ledger:
         with self._database.read() as connection:
             found = connection.execute(asked).mappings().all()
         try:
-            return [EpochRecord(int(row["epoch"]), load_pairs(row["numbers"])) for row in found]
+            return [_epoch(row) for row in found]
         except (ValueError, TypeError) as error:
             raise LedgerError(f"ledger: epochs of '{name}' cannot be read: {error}") from error
 
@@ -352,6 +368,23 @@ def _ledger_of(where: Path | str) -> Path | str:
         return where
     path = Path(where)
     return path / "ledger.sqlite" if path.is_dir() else path
+
+
+def _bind(database: Database, run: str, read_only: bool) -> None:
+    """Make sure that a ledger is a run's; from now on it is no other's."""
+    asked = select(meta.c.value).where(meta.c.name == "run")
+    with database.read() as connection:
+        found = connection.execute(asked).scalar()
+    if found is None and not read_only:
+        with database.write() as connection:
+            found = connection.execute(asked).scalar()
+            if found is None:
+                connection.execute(insert(meta), {"name": "run", "value": run})
+    if found not in (None, run):
+        raise LedgerError(
+            f"{database.name}: is another run's ledger: bring back this run's, or take over the "
+            "other's trials in a new run with --reuse"
+        )
 
 
 def _find(connection: Connection, key: str) -> RowMapping | None:
@@ -378,6 +411,21 @@ def _dump(value: JSON, what: str) -> str:
         return json.dumps(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise LedgerError(f"{what} is not JSON: {error}") from None
+
+
+def _decided(name: str, kept: str) -> Any:
+    """A decision from the text that is kept of it."""
+    try:
+        text = without_digest(kept, lambda plain: f"{name}\n{plain}")
+    except ValueError as error:
+        raise LedgerError(f"ledger: decision '{name}' cannot be read: {error}") from None
+    return _load(text, f"decision '{name}'")
+
+
+def _epoch(row: RowMapping) -> EpochRecord:
+    """An epoch from its row."""
+    text = without_digest(row["numbers"], lambda plain: f"{row['name']} {row['epoch']}\n{plain}")
+    return EpochRecord(int(row["epoch"]), load_pairs(text))
 
 
 def _load(text: str, what: str) -> Any:

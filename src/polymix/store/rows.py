@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +18,13 @@ from polymix.records import Cost, Fidelity, Proposal, Recipe, Role, Score, Statu
 
 OWN = "own"
 REUSED = "reused"
+
+COVERED = (
+    "key", "kind", "genotype", "genotype_digest", "rows", "epochs", "seed", "sampler", "recipe",
+    "init", "status", "best_epoch", "unimodal", "curve", "params", "flops", "steps", "error",
+    "weights", "predictions",
+)  # fmt: skip
+"""The columns that a trial's digest stands for, besides `exact` and `keep`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,37 @@ def clean(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
+def with_digest(text: str, covered: str) -> str:
+    """A text of the ledger, and behind it, on a line of its own, what stands for all it covers."""
+    return f"{text}\n{_digest(covered)}"
+
+
+def without_digest(text: str, covered: Callable[[str], str]) -> str:
+    """The text that `with_digest` was given; one that has no digest is older, and taken as it is.
+
+    Args:
+        text: of the ledger.
+        covered: what the digest stands for, of the text without it.
+
+    Raises:
+        ValueError: it is not what was written.
+    """
+    plain, mark, digest = text.partition("\n")
+    if mark and digest != _digest(covered(plain)):
+        raise ValueError("it was changed after it was written")
+    return plain
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _covered(row: Mapping[str, Any] | RowMapping, exact: str) -> str:
+    """What a trial's digest stands for: all but what another run's ledger says of it anew."""
+    told = {name: row[name] for name in COVERED} | {"exact": exact, "keep": bool(row["keep"])}
+    return json.dumps(told, sort_keys=True, default=float)
+
+
 def to_row(trial: Trial, role: Role, predictions: str | None) -> dict[str, Any]:
     """The trial's columns, all but its order.
 
@@ -62,7 +101,8 @@ def to_row(trial: Trial, role: Role, predictions: str | None) -> dict[str, Any]:
     reals = {"cpu_s": cost.cpu_s, "wall_s": cost.wall_s}
     if score:
         reals |= {"score": score.value, "loss": score.loss}
-    return {
+    exact = dump_pairs(sorted(reals.items()))
+    row: dict[str, Any] = {
         "key": trial.key,
         "origin": OWN,
         "role": role.value,
@@ -80,7 +120,6 @@ def to_row(trial: Trial, role: Role, predictions: str | None) -> dict[str, Any]:
         "keep": bool(proposal.keep),
         "status": trial.status.value,
         **{name: _real(reals.get(name)) for name in ("score", "loss", "cpu_s", "wall_s")},
-        "exact": dump_pairs(sorted(reals.items())),
         "best_epoch": int(score.epoch) if score else None,
         "unimodal": dump_pairs(score.unimodal if score else ()),
         "curve": json.dumps([_plain(value) for value in trial.curve]),
@@ -91,6 +130,7 @@ def to_row(trial: Trial, role: Role, predictions: str | None) -> dict[str, Any]:
         "weights": trial.weights,
         "predictions": predictions,
     }
+    return row | {"exact": with_digest(exact, _covered(row, exact))}
 
 
 def from_row(row: RowMapping, proposal: Proposal | None = None) -> Trial:
@@ -104,7 +144,8 @@ def from_row(row: RowMapping, proposal: Proposal | None = None) -> Trial:
         LedgerError: the row is not a trial's.
     """
     try:
-        reals = dict(load_pairs(row["exact"]))
+        exact = without_digest(row["exact"], lambda plain: _covered(row, plain))
+        reals = dict(load_pairs(exact))
         score = None
         if row["best_epoch"] is not None:
             score = Score(

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
+from uuid import uuid4
 
 import torch
 import yaml
@@ -82,6 +83,7 @@ class RunFolder:
             said = {
                 "status": "running",
                 "polymix": seals.polymix_version(),
+                "run": uuid4().hex,
                 **description,
                 "format": seals.FORMAT,
                 "files": {name: sha256(data) for name, data in files.items()},
@@ -164,6 +166,12 @@ class RunFolder:
     def status(self) -> str:
         """`running` or `finished`."""
         return str(self.description.get("status"))
+
+    @property
+    def run(self) -> str | None:
+        """What stands for the run, and binds its ledger to it; none in folders of before."""
+        found = self.description.get("run")
+        return None if found is None else str(found)
 
     @property
     def ledger_path(self) -> Path:

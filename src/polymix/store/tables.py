@@ -18,6 +18,9 @@ from sqlalchemy import (
 FORMAT = 1
 """The tables' version; a ledger of a newer one is not touched."""
 
+PART = 256 << 20
+"""Bytes that a part of a blob may have."""
+
 metadata = MetaData()
 
 meta = Table(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from polymix.data.schema import Kind, Modality, Name, Schema, Target, Task
 from polymix.errors import DataError, describe
@@ -177,6 +177,12 @@ class TargetRecipe(Frozen):
     separator: str | None = None
     dtype: Literal["str", "int", "float", "bool"] = "str"
 
+    @model_validator(mode="after")
+    def _spelled(self) -> Self:
+        for name in self.classes:
+            self.own(name)
+        return self
+
     def own(self, name: str) -> str | int | float | bool:
         """A class as the person's table has it."""
         if self.dtype == "int":
@@ -226,6 +232,12 @@ class TableRecipe(Frozen):
     modalities: tuple[ModalityRecipe, ...] = Field(min_length=1)
     target: TargetRecipe
     target_name: Name
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        # Bounds of rows are the schema's; a recipe that reads others is none.
+        _ = self.row_schema
+        return self
 
     @property
     def row_schema(self) -> Schema:

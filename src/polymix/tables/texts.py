@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from polymix.errors import DataError, MissingExtraError
-
-PAD, UNKNOWN = "[PAD]", "[UNK]"
+from polymix.tables.tokenizer_json import PAD, UNKNOWN, rebuild, with_bytes
 
 
 class TextTokenizer:
@@ -29,10 +28,7 @@ class TextTokenizer:
     def __init__(self, texts: Sequence[str], vocabulary: int) -> None:
         library = _library()
         self._tokenizer: Any = library.Tokenizer(library.models.BPE(unk_token=UNKNOWN))
-        self._tokenizer.normalizer = library.normalizers.Sequence(
-            [library.normalizers.NFKC(), library.normalizers.Lowercase()]
-        )
-        self._tokenizer.pre_tokenizer = library.pre_tokenizers.Whitespace()
+        with_bytes(self._tokenizer, library)
         trainer = library.trainers.BpeTrainer(
             vocab_size=vocabulary,
             min_frequency=2,
@@ -50,11 +46,9 @@ class TextTokenizer:
             DataError: the text is none.
             MissingExtraError: the library `tokenizers` is not installed.
         """
-        made = cls.__new__(cls)
+        made, library = cls.__new__(cls), _library()
         try:
-            made._tokenizer = _library().Tokenizer.from_str(text)
-        except MissingExtraError:
-            raise
+            made._tokenizer = rebuild(text, library)
         except Exception as error:  # the library raises nothing narrower
             raise DataError(f"the text's byte pairs cannot be read: {error}") from None
         return made
@@ -77,8 +71,6 @@ class TextTokenizer:
             made = cls.from_json(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise DataError(f"{path} cannot be read: {error}") from None
-        made._tokenizer.no_padding()
-        made._tokenizer.no_truncation()
         return made
 
     def to_json(self) -> str:
@@ -108,7 +100,8 @@ class TextTokenizer:
             self._tokenizer.no_truncation()
         for row, encoded in zip(out, found, strict=True):
             if _worded(encoded):
-                row[: len(encoded.ids)] = encoded.ids
+                ids = encoded.ids[:length]
+                row[: len(ids)] = ids
         return out
 
 
@@ -125,9 +118,11 @@ def _worded(encoded: Any) -> bool:
 def _library() -> ModuleType:
     try:
         import tokenizers
+        import tokenizers.decoders
         import tokenizers.models
         import tokenizers.normalizers
         import tokenizers.pre_tokenizers
+        import tokenizers.processors
         import tokenizers.trainers
     except ImportError as error:
         raise MissingExtraError(

