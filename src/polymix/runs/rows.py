@@ -113,9 +113,9 @@ def own_table(run: OpenRun, given: Data, progress: Progress | None) -> Dataset |
         with contextlib.suppress(PolymixError):  # another frame is none of the run's
             return run.data(given, progress) if path is None else None
         return None
-    there = path is not None and Path(path).exists() and Path(given).exists()
-    same = there and Path(given).samefile(path)
-    return run.data(None, progress) if same else None
+    if path is None or not Path(path).exists() or not Path(given).exists():
+        return None
+    return run.data(None, progress) if Path(given).samefile(path) else None
 
 
 def open_rows(run: OpenRun, source: Data, progress: Progress | None) -> Dataset:
