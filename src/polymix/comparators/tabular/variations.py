@@ -42,8 +42,12 @@ CHANGED = 2
 def lighter(genotype: TabularGenotype) -> TabularGenotype | None:
     """The same with less of it, for a clock that is too short; none where there is no such one.
 
-    It stands on one model in place of several, then has fewer trees.
+    Of texts it sees a network's word embeddings alone, averaged, which take no pass through its
+    layers; then it stands on one model in place of several, then has fewer trees.
     """
+    words = tuple((name, _words(block)) for name, block in genotype.views)
+    if words != genotype.views:
+        return genotype.model_copy(update={"views": words})
     if len(genotype.base) > 1:
         return genotype.model_copy(update={"base": genotype.base[:1]})
     light = LIGHT.get(genotype.learner.name, {})
@@ -78,6 +82,14 @@ def variation(
         value = choices[int(rng.integers(len(choices)))]
         drawn[str(name)] = min(int(value), rounds) if name == "rounds" else value  # type: ignore[arg-type]
     return parent.model_copy(update={"learner": _with(parent.learner, drawn)})
+
+
+def _words(block: Block) -> Block:
+    """A frozen text network's word embeddings alone; any other view as it is."""
+    options = dict(block.options)
+    if block.name != "pretrained-text" or options.get("tokens") or options.get("states") == (0,):
+        return block
+    return Block.of(block.name, block.preset, **{**options, "states": (0,)})
 
 
 def _with(learner: Block, options: Mapping[str, Scalar]) -> Block:

@@ -67,6 +67,8 @@ def make_description(block: Block, modality: Modality) -> Description:
             return TokenStates(encoder, modality, states, length)
         if tokens or length:
             raise GenotypeError(f"{block.name}: its tokens are not kept, or cut: {block}")
+        if isinstance(encoder, PretrainedEncoder) and set(states) < set(range(len(encoder.widths))):
+            encoder.cut(max(states, default=0))
         return Frozen(encoder, states)
     if cls is None or modality.kind not in cls.kinds:
         hint = did_you_mean(block.name, [b.name for b in describers_for(modality)])

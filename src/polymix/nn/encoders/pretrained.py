@@ -91,6 +91,15 @@ class PretrainedEncoder(Encoder):
         """The network without its weights, from its config as JSON."""
         raise TypeError(f"{cls.__name__} must define blank, for {config}")
 
+    def cut(self, state: int) -> None:
+        """Take the layers above one of the features off the network, where nobody reads them.
+
+        A network whose layers cannot be told apart stays whole.
+
+        Args:
+            state: which feature is then the last.
+        """
+
     def split(self, state: int) -> UpperLayers:
         """Take the layers above one of the features off the network, so that they can be tuned.
 

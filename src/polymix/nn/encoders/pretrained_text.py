@@ -125,6 +125,13 @@ class PretrainedText(PretrainedEncoder):
         """See `PretrainedEncoder.blank`."""
         return blank_network(config, TEXT_NETWORKS)
 
+    def cut(self, state: int) -> None:
+        """See `PretrainedEncoder.cut`."""
+        kept = _layers(self.net)
+        if kept is not None:
+            del kept[state:]
+            self.widths = self.widths[: state + 1]
+
     def split(self, state: int) -> UpperLayers:
         """See `PretrainedEncoder.split`."""
         net: Any = self.net
@@ -171,9 +178,13 @@ class PretrainedText(PretrainedEncoder):
         ids = (x - self.shift).clamp(min=0)
         seen = there.clone()
         seen[:, 0] = True  # a row of padding alone must have something to attend to
-        states = self.net(
-            input_ids=ids, attention_mask=seen.long(), output_hidden_states=True
-        ).hidden_states
+        if len(self.widths) == 1:  # no layer is left: a table of words, looked up
+            net: Any = self.net
+            states = (net.embeddings(input_ids=ids),)
+        else:
+            states = self.net(
+                input_ids=ids, attention_mask=seen.long(), output_hidden_states=True
+            ).hidden_states
         mask = there[..., None].to(states[0].dtype)
         if self.tokens:
             return [Tokens(h * mask) for h in states]
