@@ -137,7 +137,10 @@ class RunOptions(SharedOptions):
     ] = None
     metric: Annotated[
         str | None,
-        Field(description="Metric to maximize, by scikit-learn's name."),
+        Field(
+            description="Metric to maximize, by scikit-learn's name or a usual one: rmse, mae, auc, "
+            "log_loss, mcc, qwk, …"
+        ),
         Spelling(argument="eval_metric", default="by the target"),
     ] = None
     rows: Annotated[

@@ -17,7 +17,7 @@ from polymix.genotype import Genotype
 from polymix.records import Cost, Fidelity, Proposal, Role, Score, Trial
 from polymix.scoring.calibration import mean_loss
 from polymix.scoring.greedy import greedy_weights
-from polymix.scoring.metrics import METRICS
+from polymix.scoring.metrics import steady
 from polymix.search.run import Run
 from polymix.search.standings import Finalist
 
@@ -101,8 +101,7 @@ def _out_of_fold(run: Run, trials: Sequence[Trial], only: str | None) -> Finalis
     if len(members) < 2:
         return None
     targets = run.evaluator.scored_targets(run.folds)
-    # A metric of the labels said moves in jumps, and choosing by it chooses noise.
-    metric = METRICS["neg_log_loss"] if run.evaluator.metric.hard else run.evaluator.metric
+    metric = steady(run.evaluator.metric, run.evaluator.dataset.schema.target.task)
     weights = greedy_weights(metric, targets, [_predictions(t) for t in members], FOLDED_STEPS)
     if len(weights) < 2:
         return None
