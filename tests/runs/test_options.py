@@ -47,6 +47,7 @@ def test_the_command_line_has_every_option_and_no_other():
         "--seed", "--raw", "--run-dir", "--compare", "--reuse", "--device", "--jobs", "--ensemble",
         "--class-weights", "--raise-errors", "--option", "-o", "--data-option", "-d", "--dry-run",
         "--json", "--folds", "--test-share", "--single", "--no-refit", "--import",
+        "--valid", "--test",
     }  # fmt: skip
 
 
@@ -55,7 +56,7 @@ def test_a_configuration_has_what_is_asked_of_every_run():
 
 
 def test_flags_for_tables_are_what_a_table_can_be_asked():
-    known = set(TableOptions.model_fields) | {"column_types", "schema_file"}
+    known = set(TableOptions.model_fields) | {"column_types", "schema_file", "valid", "test"}
     assert set(TableFlags.model_fields) <= known
 
 

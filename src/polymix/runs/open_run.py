@@ -24,6 +24,7 @@ from polymix.runs.run_data import open_own
 from polymix.scoring.metrics import Metric, metric_for
 from polymix.store.ledger import Ledger
 from polymix.store.run_folder import RunFolder
+from polymix.tables.join import MoreTables
 from polymix.tables.recipe import TableRecipe, TargetRecipe
 from polymix.train.evaluate import Evaluator
 
@@ -146,7 +147,7 @@ class OpenRun:
         self,
         given: Dataset | pd.DataFrame | None = None,
         progress: Progress | None = None,
-        tuning: pd.DataFrame | None = None,
+        named: MoreTables | None = None,
     ) -> Dataset:
         """The run's own rows; see `open_own`.
 
@@ -156,7 +157,7 @@ class OpenRun:
             DataError: they cannot be read.
         """
         given = self.own if given is None else given
-        return open_own(self.folder, self.config, given, progress, tuning)
+        return open_own(self.folder, self.config, given, progress, named)
 
     def owns(self, dataset: Dataset) -> bool:
         """Whether a dataset is the one that the run was made on: its splits keep their sense."""

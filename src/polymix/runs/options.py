@@ -138,8 +138,8 @@ class RunOptions(SharedOptions):
     metric: Annotated[
         str | None,
         Field(
-            description="Metric to maximize, by scikit-learn's name or a usual one: rmse, mae, auc, "
-            "log_loss, mcc, qwk, …"
+            description="Metric to maximize, by scikit-learn's name or a usual one: rmse, mae, "
+            "auc, log_loss, mcc, qwk, …"
         ),
         Spelling(argument="eval_metric", default="by the target"),
     ] = None
@@ -222,6 +222,19 @@ class TableFlags(BaseModel):
         Path | None,
         Field(description="YAML file with column types, a line NAME: TYPE for each."),
         Spelling(metavar="FILE", default="none"),
+    ] = None
+    valid: Annotated[
+        str | None,
+        Field(description="Table of the validation rows; all of SOURCE is then trained on."),
+        Spelling(metavar="TABLE", default="drawn from SOURCE"),
+    ] = None
+    test: Annotated[
+        str | None,
+        Field(
+            description="Table of the rows that evaluate scores; they choose nothing, and no row "
+            "of SOURCE is sealed."
+        ),
+        Spelling(metavar="TABLE", default="drawn from SOURCE"),
     ] = None
     folds: Annotated[
         int | None,

@@ -14,6 +14,7 @@ from polymix.runs.request import Request
 from polymix.runs.session import Session
 from polymix.search.callbacks import Callback
 from polymix.search.protocol import Strategy
+from polymix.tables.join import MoreTables
 
 
 def search(
@@ -45,7 +46,7 @@ def search(
 def resume(
     run: OpenRun,
     data: Dataset | pd.DataFrame | None = None,
-    tuning: pd.DataFrame | None = None,
+    named: MoreTables | None = None,
     *,
     strategy: Strategy | None = None,
     callbacks: Sequence[Callback] = (),
@@ -56,7 +57,7 @@ def resume(
     Args:
         run: is held meanwhile.
         data: its data, if it was given as an object.
-        tuning: its tuning data, if they were a frame.
+        named: its tables of validation and of test rows, if they were frames.
         strategy: its strategy, if that was of a class polymix does not know.
         callbacks: watch the run.
         progress: called as `progress(done, total, what)` while a dataset is built.
@@ -70,6 +71,6 @@ def resume(
     with run.folder.hold():
         if run.finished:
             return None
-        dataset = run.data(data, progress, tuning)
+        dataset = run.data(data, progress, named)
         Session.resume(run.folder, dataset, strategy, callbacks).run()
     return dataset
