@@ -47,7 +47,7 @@ def test_the_command_line_has_every_option_and_no_other():
         "--seed", "--raw", "--run-dir", "--compare", "--reuse", "--device", "--jobs", "--ensemble",
         "--class-weights", "--raise-errors", "--option", "-o", "--data-option", "-d", "--dry-run",
         "--json", "--folds", "--test-share", "--single", "--no-refit", "--import",
-        "--valid", "--test",
+        "--valid", "--test", "--preset",
     }  # fmt: skip
 
 

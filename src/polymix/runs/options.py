@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MAX_SEED = 2**31 - 1
 Balanced = Literal["balanced"]
 Compare = Literal["fifth", "full"]
+Preset = Literal["fast", "good", "best"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,14 @@ class SharedOptions(BaseModel):
         BeforeValidator(_seconds),
         Field(description="Time for the whole run once the data are read: 90s, 10m, 1h30m."),
         Spelling(default="none"),
+    ] = None
+    preset: Annotated[
+        Preset | None,
+        Field(
+            description="How much to spend where no limit is named: fast (1m), good (10m) or best "
+            "(1h, networks too); --time-limit wins over its time."
+        ),
+        Spelling(default="none: all candidates, without a limit"),
     ] = None
     trials: Annotated[
         int | None,
@@ -263,6 +272,7 @@ class FitOptions(TypedDict, total=False):
     """The keywords of `Predictor.fit`, for editors and type checkers; see `RunOptions`."""
 
     time_limit: float | str | None
+    preset: Preset | None
     trials: int | None
     seed: int
     compare: Compare

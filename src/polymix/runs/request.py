@@ -28,6 +28,7 @@ from polymix.runs.devices import default_threads
 from polymix.runs.options import RunOptions, SharedOptions, checked_options
 from polymix.runs.paths import free_path
 from polymix.runs.preflight import check_setup
+from polymix.runs.presets import with_preset
 from polymix.runs.run_data import Data
 from polymix.runs.table_options import is_table, table_options
 from polymix.scoring.metrics import metric_for
@@ -122,9 +123,10 @@ class Request:
             )
         with problems.caught():
             check_names(metric=asked.metric, problem=asked.problem)
+        wanted = asked.strategy or ("auto" if is_table(data) else "mixmas")
+        asked = with_preset(asked, wanted)
         with problems.caught():
-            usual = "auto" if is_table(data) else "mixmas"
-            strategy = strategy_of(asked.strategy or usual, asked.options)
+            strategy = strategy_of(wanted, asked.options)
         with problems.caught():
             device = device_of(asked.device)
         with problems.caught():
