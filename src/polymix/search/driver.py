@@ -411,7 +411,10 @@ class Driver:
         if whole is None:
             self.state.note("no time was left to fit the sealed rows, too")
             return fitted
-        return replace(fitted, refitted=whole, notes=tuple(self.state.notes))
+        # What was chosen on validation rows was fitted without the sealed ones.
+        unsealed = development if folded else chosen
+        notes = tuple(self.state.notes)
+        return replace(fitted, refitted=whole, development=unsealed, notes=notes)
 
     def _first_ships(self, outcome: Outcome, scored: Sequence[Trial], why: str) -> Outcome:
         """The first model in place of what was chosen, judged by its own trial."""

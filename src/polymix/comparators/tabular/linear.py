@@ -178,7 +178,12 @@ class Linear(Learner):
     ) -> float:
         """About how long a fit takes: entries of the matrix, by outputs and solves."""
         texts = sum(one.width for one in widths if one.form == "ids")
-        dense = sum(one.width for one in widths if one.form != "ids")
+        # Beside words the matrix is sparse: a category is one number of a row, whatever its levels.
+        dense = sum(
+            one.width - (sum(size - 1 for _, size in one.categories) if texts else 0)
+            for one in widths
+            if one.form != "ids"
+        )
         outputs = 1 if target.task is Task.REGRESSION else sums_of_target(target)
         solves = 10 if rows <= LARGE else 4
         squares = target.task is Task.REGRESSION or dict(options).get("loss") == "squares"
