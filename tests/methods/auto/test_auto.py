@@ -73,12 +73,27 @@ def test_a_table_has_fitted_models_whether_or_not_its_rows_are_folded():
 
 
 def test_the_first_of_the_portfolio_is_begun_whatever_it_is_expected_to_take():
-    strategy, _ = chosen(options={"portfolio": None}, seconds=60.0, most_rows=50_000)
+    asked = {"portfolio": None, "networks": True}
+    strategy, _ = chosen(options=asked, seconds=60.0, most_rows=50_000)
     assert [strategy.ask()[0].share for _ in range(2)] == [float("inf"), 60.0]
     strategy.tell([])
     (first, *others) = strategy.derive()
     assert first.genotype.learner.name == "linear"  # nothing was scored: the first guess is left
     assert all(hasattr(p.genotype, "encoders") for p in others)
+
+
+def test_networks_are_not_begun_beside_fitted_models_where_time_is_tight():
+    def slow(_):
+        return 1e4
+
+    told = {"seconds": 60.0, "most_rows": 50_000, "predict": slow}
+    strategy, said = chosen(options={"portfolio": None}, **told)
+    assert not strategy.has_random
+    assert said.endswith("the time limit is too tight for networks beside fitted models")
+    assert "mixmas" not in said
+    strategy, said = chosen(options={"portfolio": None, "networks": True}, **told)
+    assert strategy.has_random
+    assert "the time limit is tight: only encoders that are quick" in said
 
 
 def test_more_of_the_budget_is_searched_where_what_is_found_was_fitted_to_most_rows():

@@ -141,10 +141,16 @@ class Auto(Strategy):
             # The portfolio comes first; half of the search is left to networks.
             task = replace(task, seconds=task.seconds / 2)
         options, reasons = self._by_data(task)
-        self._reasons += reasons
         self._inner = MixMAS(**options)
         self._inner.setup(task)
-        if self._cramped(task, self._inner) and self.encoders is None:
+        cramped = self._cramped(task, self._inner) and self.encoders is None
+        if cramped and self._waiting and self.networks is None:
+            # Hardly trained networks would take time from what is known to be good.
+            self._inner = None
+            self._reasons.append("the time limit is too tight for networks beside fitted models")
+            return
+        self._reasons += reasons
+        if cramped:
             quick = {m.name: self._quick(m) for m in task.schema.modalities}
             self._inner = MixMAS(**{**options, "encoders": quick, "seeds": 1})
             self._inner.setup(task)
