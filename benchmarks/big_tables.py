@@ -122,15 +122,15 @@ def mixed(rows: int, seed: int) -> Table:
         total += 0.4 * rng.normal(size=count)[codes] if i < 8 else 0.0
         columns[f"kind {i}"] = np.array([f"level {c}" for c in range(count)], object)[codes]
     for i in range(10):
-        cells, means = texts(rng, vocabulary, every, 5, rng.normal(size=len(vocabulary)))
+        written, means = texts(rng, vocabulary, every, 5, rng.normal(size=len(vocabulary)))
         total += 0.6 * means if i < 4 else 0.0
-        columns[f"text {i}"] = cells
+        columns[f"text {i}"] = written
     chance = 1 / (1 + np.exp(-1.5 * (total - np.median(total))))
     columns["target"] = np.where(rng.random(every) < chance, 1, 0)
     frame = pd.DataFrame(columns)
     ceiling = float(roc_auc_score(frame["target"][rows:], chance[rows:]))
-    names = [tuple(c for c in frame if c.startswith(kind)) for kind in ("text ", "kind ")]
-    return Table("mixed", frame[:rows], frame[rows:], *names, "roc_auc", ceiling)
+    words_of, levels = (tuple(n for n in columns if n.startswith(k)) for k in ("text ", "kind "))
+    return Table("mixed", frame[:rows], frame[rows:], words_of, levels, "roc_auc", ceiling)
 
 
 def texts_and_numbers(rows: int, seed: int) -> Table:
@@ -145,7 +145,7 @@ def texts_and_numbers(rows: int, seed: int) -> Table:
     signal = 0.6 * first + 1.2 * second + np.abs(numbers[:, 0]) + 0.7 * numbers[:, 1]
     signal += np.where(numbers[:, 2] > 0, numbers[:, 3], -numbers[:, 3])
     target = 10 + 3 * (signal + 0.8 * rng.normal(size=every))
-    columns = {"title": title, "review": review}
+    columns: dict[str, Any] = {"title": title, "review": review}
     columns |= {f"number {i}": numbers[:, i].round(4) for i in range(6)}
     frame = pd.DataFrame({**columns, "target": target.round(3)})
     ceiling = float(r2_score(target[rows:], 10 + 3 * signal[rows:]))

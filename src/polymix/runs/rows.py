@@ -136,7 +136,7 @@ def _is_sealed(run: OpenRun, given: str | Path | pd.DataFrame) -> bool:
     known = (run.folder.data_report or {}).get("sealed")
     if known is None or (not isinstance(given, pd.DataFrame) and not Path(given).is_file()):
         return False
-    return open_table(given).digest == known
+    return open_table(given).digest == str(known)
 
 
 def open_rows(run: OpenRun, source: Data, progress: Progress | None) -> Dataset:

@@ -152,5 +152,5 @@ def crossed(
 
 def _in_parts(model: Stacked, sample: Sample) -> Tensor:
     """A model's columns of many rows, some at a time: what it makes of them may be wide."""
-    parts = torch.arange(len(sample)).split(PART)
+    parts = torch.split(torch.arange(len(sample)), PART)
     return torch.cat([model.column(sample.take(rows)) for rows in parts])

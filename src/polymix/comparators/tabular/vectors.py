@@ -46,7 +46,7 @@ class TokenWeights(nn.Module):
     def fit(self, ids: Tensor) -> None:
         """Count the rows `(N, T)` that each token is in."""
         counts = torch.zeros(self.vocabulary, dtype=torch.int64)
-        for some in ids.split(COUNTED):
+        for some in torch.split(ids, COUNTED):
             ordered = some.sort(1).values
             first = torch.ones_like(ordered, dtype=torch.bool)
             first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
