@@ -144,7 +144,7 @@ class Auto(Strategy):
         self._inner = MixMAS(**options)
         self._inner.setup(task)
         cramped = self._cramped(task, self._inner) and self.encoders is None
-        if cramped and self._waiting and self.networks is None:
+        if cramped and self._fitted is not None and self.networks is None:
             # Hardly trained networks would take time from what is known to be good.
             self._inner = None
             self._reasons.append("the time limit is too tight for networks beside fitted models")
