@@ -17,11 +17,11 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from polymix import seeds
+from polymix.data.batch import RowSource
 from polymix.errors import SearchError
-from polymix.records import Budget, Cost, Proposal, Role, Status, Trial
+from polymix.records import Budget, Cost, EpochRecord, Proposal, Role, Status, Trial
 from polymix.search.callbacks import Callback
 from polymix.search.finalists import COST_MARGIN, Combiner, Comparator, FinalistRounds
-from polymix.search.one_shot import OneShotSearch
 from polymix.search.protocol import AskTell, OneShot, SearchTask, Strategy
 from polymix.search.run import Run
 from polymix.search.shipping import Shipping
@@ -29,6 +29,10 @@ from polymix.search.standings import Finalist, Standings, stand
 from polymix.search.trial_runner import Runner
 from polymix.store.ledger import Ledger
 from polymix.train.evaluate import Evaluator
+from polymix.train.supernet import RowLoader, SupernetTrainer
+
+SUPERNET_SHARE = 0.25
+"""Of a search, what its supernet has at least, however long backbones took before it."""
 
 RANDOM_SHARE = {"fifth": 0.2, "full": 0.5}
 """Of the search, by how random search is compared."""
@@ -102,8 +106,7 @@ class Driver:
             trials = self._ask_tell() if isinstance(self.strategy, AskTell) else []
             spent = sum(self.state.effort(t.proposal) for t in trials if t.cost.steps)
             if isinstance(self.strategy, OneShot):
-                self.state.phase("search", None)
-                spent += OneShotSearch(self.state, self.strategy, self._own_share).run()
+                spent += self._one_shot(self.strategy)
             random = self._random(spent)
             outcome = self._finals(trials, random)
         self.state.clock.tick()
@@ -219,7 +222,7 @@ class Driver:
         if trials and not any(t.usable for t in trials):
             said = sorted({t.error for t in trials if t.error})[:3]
             if said:
-                raise SearchError(["no candidate could be trained", *said, *_lost(trials)])
+                raise SearchError(["no candidate could be trained", *said])
             self.state.note(
                 "the budget was too small to try a candidate: what is shipped is a guess"
             )
@@ -233,6 +236,58 @@ class Driver:
                     f"no sample of {fidelity.rows} rows was within 0.05 of the class proportions: "
                     f"the closest of {sample.draws} draws is off by {sample.distance:.3f}"
                 )
+
+    def _one_shot(self, strategy: OneShot) -> float:
+        """Run a one-shot strategy's epochs, from where the ledger has them; their FLOPs."""
+        self.state.phase("search", None)
+        dataset = self.evaluator.dataset
+        trainer = SupernetTrainer(self.evaluator, self.seed)
+        source = RowSource(dataset, self.evaluator.device)
+        train = RowLoader(source, dataset.split.train, self.seed)
+        val = RowLoader(source, dataset.split.val, self.seed)
+        horizon = self.ledger.decision("search: horizon")
+        if horizon is None:
+            wanted = strategy.start(None, trainer)
+            if self.state.clock.limit is not None:
+                begun = time.monotonic()
+                strategy.epoch(trainer, train, val)
+                taken = time.monotonic() - begun
+                own = self._own_share * self.state.clock.limit
+                room = max(own - self.state.clock.used, SUPERNET_SHARE * own)
+                wanted = max(1, min(wanted, int(room / max(taken, 1e-9))))
+            horizon = self.state.record_decision("search: horizon", wanted)
+        strategy.start(horizon, trainer)
+        done = self.ledger.epochs("search")
+        if done:
+            kept = self.ledger.load_checkpoint("search")
+            assert kept is not None
+            strategy.load_state(*kept)
+        for record in done:
+            self._tell_record(record, horizon, fresh=False)
+        for epoch in range(len(done), horizon):
+            record = strategy.epoch(trainer, train, val)
+            if record.epoch != epoch:
+                raise SearchError(f"epoch {epoch} was expected, but the strategy did {record}")
+            tensors, meta = strategy.state()
+            self.ledger.put_epoch("search", record, tensors, dict(meta))
+            self.state.clock.tick()
+            self._tell_record(record, horizon, fresh=True)
+        records = self.ledger.epochs("search")
+        lost = [r.epoch for r in records if not math.isfinite(dict(r.numbers).get("score", 0.0))]
+        if lost:
+            self.state.note(
+                f"the supernet's score was not finite in {len(lost)} of {horizon} epochs, first in "
+                f"epoch {lost[0] + 1}: what it chose may be no better than a guess; try a lower lr"
+            )
+        return sum(dict(record.numbers).get("flops", 0.0) for record in records)
+
+    def _tell_record(self, record: EpochRecord, horizon: int, *, fresh: bool) -> None:
+        for callback in self.callbacks:
+            callback.on_record(record, horizon, fresh)
+            if fresh:
+                score = dict(record.numbers).get("score", math.nan)
+                callback.on_epoch(record.epoch, horizon, score)
+                callback.on_clock(self.state.clock.used, self.state.clock.remaining)
 
     # The comparators.
 
@@ -314,9 +369,7 @@ class Driver:
         standings = finals.standings()
         if standings.chosen is None:
             said = sorted({t.error for r in standings.rows for t in r.finalist.trials if t.error})
-            finalists = [t for r in standings.rows for t in r.finalist.trials]
-            raise SearchError(["no finalist could be trained", *said[:3], *_lost(finalists)])
-        self._note_lost_winner(finals.finalists, standings)
+            raise SearchError(["no finalist could be trained", *said[:3]])
         if not standings.ranked:
             self.state.note(f"not enough seeds to rank: {standings.seeds}, where 3 are needed")
         if standings.chosen.proposal.fidelity.folds or self.refit:
@@ -330,17 +383,6 @@ class Driver:
             return finished
         used = len(finals.trials) + sum(len(f.trials) for f in finals.finalists)
         return replace(finished, refitted=self._refit(standings.chosen, used))
-
-    def _note_lost_winner(self, finalists: Sequence[Finalist], standings: Standings) -> None:
-        """Say so where nothing that the strategy itself proposed could be trained."""
-        own = [f for f in finalists if Role.WINNER in f.roles]
-        said = [t.error for f in own for t in f.trials if t.failed and t.error]
-        if said and not any(f.scored for f in own):
-            shipped = next(r for r in standings.rows if r.rank == standings.chosen_rank)
-            self.state.note(
-                f"what {self.strategy.name} chose could not be trained: {said[0].splitlines()[0]}; "
-                f"what ships is {shipped.finalist.label}"
-            )
 
     def _shipped(self, outcome: Outcome, scored: Sequence[Trial]) -> Outcome:
         """Fit what was chosen: out of fold, on the development rows; then on every row there is.
@@ -405,9 +447,3 @@ class Driver:
             [proposal], Role.REFIT, self.state.clock.deadline(1.0)
         )
         return trial if trial.status is Status.DONE and trial.weights else None
-
-
-def _lost(trials: Sequence[Trial]) -> list[str]:
-    """What to do where the system, not a candidate, was at fault."""
-    lost = sum(t.status is Status.LOST for t in trials)
-    return [f"{lost} lost to the system: `polymix resume` tries them again"] if lost else []

@@ -188,7 +188,7 @@ class Linear(Learner):
         solves = 10 if rows <= LARGE else 4
         squares = target.task is Task.REGRESSION or dict(options).get("loss") == "squares"
         cell = 2e-8 if squares else 2e-7
-        return 0.1 + solves * rows * (min(texts, 60) + dense) * cell * outputs + rows * texts * 2e-6
+        return 0.1 + solves * rows * (min(texts, 60) + dense) * cell * outputs + rows * texts * 1e-6
 
 
 def sums_of_target(target: Target) -> int:
