@@ -31,6 +31,7 @@ from polymix.runs.rows import MAX_EXPLAINED_ROWS
 from polymix.runs.run_data import Data
 from polymix.search.callbacks import Callback
 from polymix.search.protocol import Strategy
+from polymix.tables.join import MoreTables
 
 
 class Predictor:
@@ -108,6 +109,7 @@ class Predictor:
         self,
         train_data: Data,
         tuning_data: str | Path | pd.DataFrame | None = None,
+        test_data: str | Path | pd.DataFrame | None = None,
         *,
         callbacks: Sequence[Callback] = (),
         progress: Progress | None = None,
@@ -119,7 +121,9 @@ class Predictor:
             train_data: a dataset's name, a table's file, a `DataFrame`, or a `Dataset`; it has its
                 own validation and test rows, or they are drawn from it.
             tuning_data: a table of the rows that validate, with the columns of `train_data`, a
-                table as well: all of that is then trained on, and there are no test rows.
+                table as well: all of that is then trained on, and none of it is sealed.
+            test_data: a table of the sealed rows, alike: `evaluate` scores on them, and they
+                choose nothing; no row of `train_data` is sealed then.
             callbacks: watch the run.
             progress: called as `progress(done, total, what)` while a dataset is built.
             options: see below; `strategy` may also be a strategy object.
@@ -133,7 +137,10 @@ class Predictor:
         own = {"target": self.label, "problem": self.problem_type, "metric": self.eval_metric,
                "device": self.device, "jobs": self.jobs}  # fmt: skip
         request = Request.checked(
-            train_data, {**own, **options}, tuning=tuning_data, path=self.path
+            train_data,
+            {**own, **options},
+            named=MoreTables(tuning_data, test_data),
+            path=self.path,
         )
         with request.reserved() as held:
             self._dataset = searching.search(held, callbacks, progress)
@@ -148,6 +155,7 @@ class Predictor:
         path: str | Path,
         data: str | Path | Dataset | pd.DataFrame | None = None,
         tuning_data: pd.DataFrame | None = None,
+        test_data: pd.DataFrame | None = None,
         *,
         strategy: Strategy | None = None,
         ledger: str | None = None,
@@ -161,6 +169,7 @@ class Predictor:
             path: the run folder.
             data: its data, if it was given as an object; or their new place, if they were moved.
             tuning_data: its tuning data, if they were a frame.
+            test_data: its test data, if they were a frame.
             strategy: its strategy, if that was of a class polymix does not know.
             ledger: see `load`.
             allow_download: fetch pretrained models that it names and are not here.
@@ -173,7 +182,8 @@ class Predictor:
         place = data if isinstance(data, str | Path) else None
         predictor = cls.load(path, ledger=ledger, data=place)
         predictor._dataset = searching.resume(
-            predictor._run, None if isinstance(data, str | Path) else data, tuning_data,
+            predictor._run, None if isinstance(data, str | Path) else data,
+            MoreTables(tuning_data, test_data),
             strategy=strategy, allow_download=allow_download,
             callbacks=callbacks, progress=progress,
         )  # fmt: skip
@@ -253,7 +263,12 @@ class Predictor:
 
     @named_as_in_python()
     def evaluate(
-        self, data: Data | None = None, *, progress: Progress | None = None
+        self,
+        data: Data | None = None,
+        *,
+        tuning_data: pd.DataFrame | None = None,
+        test_data: pd.DataFrame | None = None,
+        progress: Progress | None = None,
     ) -> dict[str, Any]:
         """Score on the run's test rows, once the choice is made; written to `evaluation.json`.
 
@@ -261,9 +276,11 @@ class Predictor:
             data: where the run's data were an object, the same ones; else, rows of one's own (a
                 table, or a dataset's folder or name), on which the model alone is scored, and
                 nothing is written.
+            tuning_data: its tuning data, where they were a frame, and so were the data.
+            test_data: its test data, where they were a frame.
             progress: called as `progress(done, total, what)` while rows are read.
         """
-        return evaluate(self._run, data, progress)
+        return evaluate(self._run, data, progress, MoreTables(tuning_data, test_data))
 
     @named_as_in_python()
     def explain(

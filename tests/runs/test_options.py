@@ -48,6 +48,7 @@ def test_the_command_line_has_every_option_and_no_other():
         "--class-weights", "--raise-errors", "--option", "-o", "--data-option", "-d", "--dry-run",
         "--json", "--folds", "--test-share", "--single", "--no-refit", "--import",
         "--allow-download",
+        "--valid", "--test", "--preset",
     }  # fmt: skip
 
 
@@ -56,7 +57,7 @@ def test_a_configuration_has_what_is_asked_of_every_run():
 
 
 def test_flags_for_tables_are_what_a_table_can_be_asked():
-    known = set(TableOptions.model_fields) | {"column_types", "schema_file"}
+    known = set(TableOptions.model_fields) | {"column_types", "schema_file", "valid", "test"}
     assert set(TableFlags.model_fields) <= known
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import accuracy_score
 
 from polymix import Predictor
 from polymix.cli import run
 from polymix.datasets.own_table import TableOptions, open_table_dataset, read_recipe
 from polymix.errors import UsageError
-from polymix.runs.predictions import predictions_frame
+from polymix.runs.predictions import csv_text, own_classes, predictions_frame, predictions_json
+from polymix.scoring.calibration import decode_predictions
 
 OPTIONS = {"epochs": 1, "full_epochs": 1, "encoders": ["mlp"], "networks": ["none"]}
 RNG = np.random.default_rng(0)
@@ -50,6 +53,41 @@ def test_labels_of_a_text_file_are_what_they_would_be_read_again_as(cells, dtype
     target = target_of(tmp_path / "t.csv")
     assert target.dtype == dtype
     assert [target.own(name) for name in target.classes] == own
+
+
+SPELLED = {
+    "ints": pd.Series([0, 1] * 20),
+    "negative ints": pd.Series([-1, 1, 2, -1] * 10),
+    "floats that are ints": pd.Series([1.0, 2.0] * 20),
+    "floats with gaps": pd.Series([0.0, 1.0, np.nan, 1.0] * 10),
+    "floats": pd.Series([0.5, 1.5] * 20),
+    "bools": pd.Series([False, True] * 20),
+    "words": pd.Series(["very good", "not so good", "fair enough", "fair enough"] * 10),
+    "codes": pd.Series(["001", "010", "100", "010"] * 10),
+    "nullable": pd.Series([1, 2, 3, 1] * 10, dtype="Int64"),
+    "categorical": pd.Series(["low cost", "high cost"] * 20, dtype="category"),
+}
+
+
+@pytest.mark.parametrize("kind", SPELLED)
+def test_right_predictions_equal_the_labels_as_the_person_has_them(kind):
+    labels = SPELLED[kind]
+    dataset = open_table_dataset(FRAME.assign(y=labels), TableOptions(target="y"))
+    recipe = read_recipe(dataset)
+    assert recipe is not None
+    target, known = dataset.schema.target, labels.dropna()
+    right = np.eye(len(target.classes))[np.asarray(dataset.targets)]
+    said = own_classes(recipe.target, decode_predictions(target, right))
+    assert (said == known.to_numpy()).mean() == 1
+    if kind != "floats":  # to scikit-learn, numbers with fractions are no classes
+        assert accuracy_score(known.to_numpy(), said) == 1
+    frame = predictions_frame(target, said, right, recipe.target)
+    assert next(iter(frame)) == "y"
+    assert frame["y"].tolist() == known.tolist()
+    written = pd.read_csv(io.StringIO(csv_text(frame)), dtype={"y": str})["y"]
+    assert written.tolist() == [str(label) for label in known.tolist()]
+    rows = json.loads(json.dumps(predictions_json(frame, None)))["rows"]
+    assert [row[0] for row in rows] == known.tolist()
 
 
 @pytest.fixture(scope="module")

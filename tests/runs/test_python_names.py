@@ -15,7 +15,7 @@ from polymix.runs.python_names import check_keywords, in_python, named_as_in_pyt
 def test_the_keywords_of_fit_are_the_options():
     parameters = inspect.signature(Predictor.fit).parameters
     assert set(FitOptions.__annotations__) == set(parameters) - {
-        "self", "train_data", "tuning_data", "callbacks", "progress",
+        "self", "train_data", "tuning_data", "test_data", "callbacks", "progress",
     }  # fmt: skip
     assert parameters["seed"].default == 0
     assert parameters["compare"].default == "fifth"

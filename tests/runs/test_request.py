@@ -8,6 +8,7 @@ import pytest
 
 from polymix.errors import Problems, UsageError
 from polymix.runs.request import Request
+from polymix.tables.join import MoreTables
 
 
 @pytest.fixture(autouse=True)
@@ -37,8 +38,12 @@ def test_a_request_finds_its_place_once_all_is_well(workplace):
 
 
 def test_what_goes_with_tables_alone_is_told(workplace):
-    with pytest.raises(UsageError, match="group, tuning data: only for tables, but 'demo' is none"):
-        Request.checked("demo", {"table": {"group": "patient"}}, tuning="more.csv")
+    with pytest.raises(UsageError, match="group, --valid: only for tables, but 'demo' is none"):
+        Request.checked("demo", {"table": {"group": "patient"}}, named=MoreTables(valid="more.csv"))
+    asked = {"target": "liked", "table": {"test_share": 0.2}}
+    with pytest.raises(UsageError) as error:
+        Request.checked("films.csv", asked, named=MoreTables(test="more.csv"))
+    assert error.value.problems[0].startswith("--test-share and --test exclude each other")
     with pytest.raises(UsageError) as error:
         Request.checked("films.csv", {"raw": ".", "data_options": {"rows": 3}})
     assert list(error.value.problems) == [

@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 
 from polymix import Predictor
+from polymix.cli import run as cli
 from polymix.errors import DataError, UsageError
 from polymix.runs.export import TOLERANCE, run_graph
 from polymix.runs.run_data import reopen_table
+from polymix.tables.join import MoreTables
 from polymix.tables.read import read_rows
 from polymix.tables.recipe import TableRecipe
 from polymix.tables.texts import TextTokenizer
@@ -180,11 +183,15 @@ def test_tuning_data_validate_and_all_else_is_trained_on(numbers, tmp_path):
     assert len(predictor.predict(tuning)) == 20
     with pytest.raises(UsageError, match="were an object: give them again"):
         Predictor.load(tmp_path / "run").explain()
-    source = {"path": None, "tuning": None, "options": {"target": "y"}}
-    with pytest.raises(UsageError, match="the tuning data of it were a frame: give them again"):
+    source = {"path": None, "tuning": None, "test": None, "options": {"target": "y"}}
+    with pytest.raises(UsageError) as caught:
         reopen_table(source, train, "it", None)
-    again = reopen_table(source, train, "it", None, tuning)
-    assert [len(again.split.train), len(again.split.val), len(again.split.test)] == [40, 20, 0]
+    assert caught.value.problems == (
+        "the tuning data of it were a frame: give them again",
+        "the test data of it were a frame: give them again",
+    )
+    again = reopen_table(source, train, "it", None, MoreTables(tuning, tuning[:10]))
+    assert [len(again.split.train), len(again.split.val), len(again.split.test)] == [40, 20, 10]
 
 
 def test_tuning_data_lie_in_a_folder_of_their_own(tmp_path, monkeypatch):
@@ -209,17 +216,64 @@ def test_tuning_data_lie_in_a_folder_of_their_own(tmp_path, monkeypatch):
     assert predictor.explain()["n"] == 12  # opened again, by the paths that were written down
 
 
+def test_test_data_are_sealed_and_score_alone(numbers, tmp_path):
+    train, test = numbers[:40], numbers[40:]
+    path = tmp_path / "run"
+    predictor = Predictor("y", path=path, device="cpu").fit(
+        train, test_data=test, trials=4, strategy="mixmas", options=OPTIONS
+    )
+    told = predictor.evaluate()
+    assert [told["split"], told["n"]] == ["test", 20]
+    assert predictor.evaluate(test) == told  # what ships was fitted on them: another model scores
+    found = json.loads((path / "metrics.json").read_text())
+    assert found["refit"] not in (None, found["development"])
+    assert predictor.evaluate(numbers[:30])["split"] == "given"
+    again = Predictor.load(path)
+    with pytest.raises(UsageError, match="were an object: give them again"):
+        again.evaluate(test)
+    assert again.evaluate(train, test_data=test)["metrics"] == told["metrics"]
+    with pytest.raises(UsageError, match=r"^test_share and test_data exclude each other"):
+        predictor.fit(train, test_data=test, table={"test_share": 0.1})
+
+
+def test_test_rows_lie_in_a_file_that_is_opened_again(numbers, tmp_path, capsys):
+    numbers[:40].to_csv(tmp_path / "train.csv", index=False)
+    numbers[40:].to_csv(tmp_path / "test.csv", index=False)
+    tables, path = [str(tmp_path / f"{name}.csv") for name in ("train", "test")], tmp_path / "run"
+    arguments = ["search", tables[0], "--target", "y", "--test", tables[1], "--strategy", "mixmas"]
+    limits = ["--trials", "4", "--run-dir", str(path), "-o", "epochs=2", "-o", "encoders=[mlp]"]
+    assert cli([*arguments, *limits, "--no-refit"]) == 0
+    source = yaml.safe_load((path / "config.yaml").read_text())["source"]["table"]
+    assert source["test"] == tables[1]
+    assert source["options"]["test_share"] == 0
+    assert cli(["resume", str(path)]) == 0
+    capsys.readouterr()
+    assert cli(["evaluate", str(path), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [told["split"], told["n"]] == ["test", 20]
+    assert cli(["evaluate", str(path), tables[1], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["split"] == "test"
+    numbers[41:].to_csv(tmp_path / "test.csv", index=False)
+    assert cli(["evaluate", str(path)]) == 2
+    assert "belongs to other data" in capsys.readouterr().err
+    assert cli([*arguments, *limits, "--test-share", "0.2"]) == 2
+    said = capsys.readouterr().err
+    assert "--test-share and --test exclude each other" in said
+
+
 def test_what_cannot_be_used_is_said_at_once(numbers, tmp_path):
     with pytest.raises(UsageError) as caught:
         fitted(numbers, None, tmp_path / "run", problem_type="multi-class", eval_metric="good")
     assert "no problem type 'multi-class': did you mean 'multiclass'?" in str(caught.value)
     assert "no metric 'good'" in str(caught.value)
     assert len(caught.value.problems) == 2
-    with pytest.raises(DataError, match="'table' has 'b': the table has no such column"):
+    with pytest.raises(
+        DataError, match="valid table does not have the columns of the table: it lacks"
+    ):
         fitted(numbers[:40], numbers[40:][["a", "y"]], tmp_path / "run")
-    with pytest.raises(UsageError, match=r"^group and tuning data exclude each other"):
+    with pytest.raises(UsageError, match=r"^group and tuning_data exclude each other"):
         Predictor("y", path=tmp_path / "run").fit(numbers, numbers, table={"group": "b"})
-    with pytest.raises(UsageError, match="tuning data: only for tables"):
+    with pytest.raises(UsageError, match="tuning_data: only for tables"):
         Predictor(path=tmp_path / "run").fit("demo", numbers)
     assert not (tmp_path / "run").exists()
 

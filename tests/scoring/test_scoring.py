@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn import metrics as sk
 from torch.nn import functional
 
@@ -17,8 +19,10 @@ from polymix.data.schema import Task
 from polymix.errors import UsageError
 from polymix.nn.tokens import Output
 from polymix.records import Recipe
+from polymix.runs.checks import check_names
 from polymix.scoring.intervals import Referee
-from polymix.scoring.metrics import METRICS, metric_for
+from polymix.scoring.metric_names import ALIASES
+from polymix.scoring.metrics import METRICS, known_as, metric_for
 from polymix.testing import toy_dataset
 from polymix.train.evaluate import Evaluator
 from polymix.train.objective import Objective
@@ -60,6 +64,20 @@ def auc(y, p):
     return sk.roc_auc_score(y, p[:, 1] if p.shape[1] == 2 else p, multi_class="ovr")
 
 
+def precision(y, p):
+    if y.ndim == 1 and p.shape[1] == 2:
+        return sk.average_precision_score(y, p[:, 1])
+    return sk.average_precision_score(y if y.ndim == 2 else y[:, None] == range(p.shape[1]), p)
+
+
+def kappa(y, p):
+    """Cohen's kappa by scikit-learn, over all whole numbers there are."""
+    said = p[:, 0].round() if y.dtype.kind == "f" else p.argmax(1)
+    y = y.round().astype(int)
+    every = range(int(min(y.min(), said.min())), int(max(y.max(), said.max())) + 1)
+    return sk.cohen_kappa_score(y, said.astype(int), labels=list(every), weights="quadratic")
+
+
 EXPECTED = {
     "accuracy": hard(sk.accuracy_score),
     "balanced_accuracy": hard(sk.balanced_accuracy_score),
@@ -67,7 +85,9 @@ EXPECTED = {
     "f1_macro": hard(sk.f1_score, average="macro"),
     "f1_micro": hard(sk.f1_score, average="micro"),
     "f1_weighted": hard(sk.f1_score, average="weighted"),
+    "matthews_corrcoef": hard(sk.matthews_corrcoef),
     "roc_auc": auc,
+    "average_precision": precision,
     "neg_log_loss": lambda y, p: -log_loss(y, p),
     "r2": lambda y, p: sk.r2_score(y, p[:, 0]),
     "neg_mean_absolute_error": lambda y, p: -sk.mean_absolute_error(y, p[:, 0]),
@@ -83,8 +103,10 @@ OWN = {
     "f1_weighted_2_nonzero": lambda y, p: sk.f1_score(
         (y > 0)[y != 0], (p[:, 0] > 0)[y != 0], average="weighted"
     ),
+    "quadratic_kappa": kappa,
 }
-"""Those of sentiment, for which scikit-learn has no name."""
+"""Those for which scikit-learn's scorers have no name."""
+OF_SENTIMENT = OWN.keys() - {"pearson_r", "quadratic_kappa"}
 EXPECTED |= OWN
 CASES = [(name, task) for name, metric in METRICS.items() for task in sorted(metric.tasks)]
 
@@ -127,13 +149,50 @@ def test_metrics_by_name():
         metric_for(Task.REGRESSION, "accuracy")
 
 
+@pytest.mark.parametrize(("task", "said", "name"), [
+    (Task.REGRESSION, "rmse", "neg_root_mean_squared_error"),
+    (Task.REGRESSION, "MSE", "neg_mean_squared_error"),
+    (Task.REGRESSION, "mae", "neg_mean_absolute_error"),
+    (Task.REGRESSION, "r2", "r2"),
+    (Task.REGRESSION, "qwk", "quadratic_kappa"),
+    (Task.MULTICLASS, "quadratic_kappa", "quadratic_kappa"),
+    (Task.BINARY, "AUC", "roc_auc"),
+    (Task.BINARY, "f1", "f1"),
+    (Task.MULTICLASS, "f1-macro", "f1_macro"),
+    (Task.MULTICLASS, "log_loss", "neg_log_loss"),
+    (Task.BINARY, "balanced_accuracy", "balanced_accuracy"),
+    (Task.BINARY, "mcc", "matthews_corrcoef"),
+    (Task.MULTILABEL, "average_precision", "average_precision"),
+])  # fmt: skip
+def test_metrics_by_the_names_that_people_use(task, said, name):
+    assert metric_for(task, said) is METRICS[name]
+
+
+def test_other_names_are_of_metrics_and_are_suggested():
+    assert set(ALIASES.values()) <= METRICS.keys()
+    assert not ALIASES.keys() & METRICS.keys()
+    with pytest.raises(UsageError, match="no metric 'rsme': did you mean 'rmse'"):
+        metric_for(Task.REGRESSION, "rsme")
+    with pytest.raises(UsageError, match="'rmse' is not for a binary target"):
+        metric_for(Task.BINARY, "rmse")
+    with pytest.raises(UsageError, match="did you mean 'qwk'"):
+        check_names(metric="qwq", problem=None)
+
+
+@given(st.text(max_size=30))
+def test_a_metrics_name_is_found_or_refused_whatever_it_is(text):
+    found = known_as(text)
+    assert found in METRICS or found == text
+    assert known_as(found) == found
+
+
 # Sentiment.
 
 
 def test_sentiment_as_it_is_read():
     targets = np.array([-3.0, -0.4, 0.0, 0.4, 2.6], np.float32)
     values = np.array([[-9.0], [0.1], [-0.2], [-0.4], [3.4]], np.float32)
-    found = {name: METRICS[name](targets, values) for name in OWN}
+    found = {name: METRICS[name](targets, values) for name in OF_SENTIMENT}
     assert found["accuracy_7"] == 1.0  # rounded: -3, 0, 0, 0, 3
     assert found["accuracy_2"] == pytest.approx(2 / 5)
     assert found["accuracy_2_nonzero"] == pytest.approx(2 / 4)
@@ -155,9 +214,10 @@ def test_without_a_target_that_is_not_zero_there_is_nothing_to_measure():
 
 def test_metrics_of_sentiment_are_for_values_that_may_be_it():
     for name, metric in METRICS.items():
-        assert metric.fits(np.array([-3.0, 0.5, 3.0]))
-        assert metric.fits(np.array([-3.0, 0.5, 12.0])) == (name not in OWN or name == "pearson_r")
-        assert metric.fits(np.zeros(0)) == (name not in OWN or name == "pearson_r")
+        assert metric.fits(np.array([-3.0, 1.0, 3.0]))
+        assert metric.fits(np.array([-3.0, 1.0, 12.0])) == (name not in OF_SENTIMENT)
+        assert metric.fits(np.array([-3.0, 0.5, 3.0])) == (name != "quadratic_kappa")
+        assert metric.fits(np.zeros(0)) == (name not in OF_SENTIMENT | {"quadratic_kappa"})
 
 
 # The loss.

@@ -61,10 +61,14 @@ def search(
         from polymix.runs.open_run import OpenRun
         from polymix.runs.request import Request
         from polymix.runs.search import search as search_run
+        from polymix.tables.join import MoreTables
 
         problems = Problems()
         asked = _read(options, problems)
-        request = Request.checked(source, asked, path=run_dir, dry=dry_run, problems=problems)
+        named = MoreTables(options["valid"], options["test"])
+        request = Request.checked(
+            source, asked, named=named, path=run_dir, dry=dry_run, problems=problems
+        )
         if request.path is None:
             _dry_run(request, as_json)
             return
@@ -105,7 +109,8 @@ def _read(options: dict[str, Any], problems: Problems) -> dict[str, Any]:
     from polymix.runs.table_options import column_types_of
 
     asked = {name: options[name] for name in RunOptions.model_fields if name in options}
-    flags = {name: options[name] for name in TableFlags.model_fields}
+    others = ("valid", "test")
+    flags = {n: options[n] for n in TableFlags.model_fields if n not in others}
     for name, flag in (("options", "-o"), ("data_options", "-d")):
         pairs, asked[name] = asked[name] or [], {}
         with problems.caught():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,11 +20,12 @@ from polymix.datasets.builder import Progress
 from polymix.datasets.cache import open_built
 from polymix.errors import DataError, UsageError, did_you_mean
 from polymix.tables.cells import level_of
-from polymix.tables.files import WRITTEN, Table, joined, open_table
+from polymix.tables.files import WRITTEN, Table, open_table
 from polymix.tables.fit import fit_recipe
 from polymix.tables.folds import fold_codes
 from polymix.tables.infer_columns import Columns, infer_columns, type_problems
 from polymix.tables.infer_target import infer_target
+from polymix.tables.join import MoreTables, OpenTables, joined, unknown_labels
 from polymix.tables.read import read_into, read_target, refuse
 from polymix.tables.recipe import ColumnType, TableRecipe, TargetRecipe
 from polymix.tables.report import Fault, TableReport
@@ -92,8 +93,9 @@ class TableBuilder:
         columns: what they are.
         target: what is predicted.
         why: the reason for that.
-        tuning: how many of the last rows validate, all others being trained on; none where the
-            options split the rows.
+        more: the tables whose rows follow the first one's: those that validate, then the sealed
+            ones; where there are none, the options split the rows.
+        notes: what is worth knowing of those.
     """
 
     NAME: ClassVar[str] = "tables"
@@ -107,15 +109,25 @@ class TableBuilder:
     columns: Columns
     target: TargetRecipe
     why: str
-    tuning: int = 0
+    more: OpenTables = field(default_factory=OpenTables)
+    notes: tuple[str, ...] = ()
 
     @property
     def settings(self) -> Mapping[str, Any]:
         """All that decides the bytes, besides the table and its files."""
         how = self.options.model_dump(mode="json", exclude={"strict"})
         reads = {"pretrained": has_pretrained()} if self.columns.of(ColumnType.TEXT) else {}
-        tuning = {"tuning": self.tuning} if self.tuning else {}
-        return {"table": self.table.name, **how, **reads, **tuning}
+        rows = {"tuning": self._valid, "test": self._test}
+        more = {name: count for name, count in rows.items() if count}
+        return {"table": self.table.name, **how, **reads, **more}
+
+    @property
+    def _valid(self) -> int:
+        return 0 if self.more.valid is None else len(self.more.valid)
+
+    @property
+    def _test(self) -> int:
+        return 0 if self.more.test is None else len(self.more.test)
 
     def fingerprint(self, raw: Path | None) -> str:  # noqa: ARG002
         """Sixteen hex digits for the cells, and for the size and date of each file they name."""
@@ -133,7 +145,9 @@ class TableBuilder:
             DataError: the table cannot be learned from.
             MissingExtraError: a package that reading it needs is not installed.
         """
-        table, report = self.table, TableReport(self.table.name, notes=list(self.table.notes))
+        table = self.table
+        sealed = None if self.more.test is None else self.more.test.digest
+        report = TableReport(table.name, notes=[*table.notes, *self.notes], sealed=sealed)
         values, labelled = read_target(self.target, table[self.target.column])
         _unlabelled(report, table[self.target.column], labelled, self.target.column)
         rows = np.flatnonzero(labelled)
@@ -177,7 +191,7 @@ class TableBuilder:
         """
         options, inside = self.options, codes != TEST
         count = int(inside.sum())
-        named = options.split is not None or options.time is not None or self.tuning
+        named = options.split is not None or options.time is not None or self._valid
         if named or options.folds < 2 or not options.folds <= count < MAX_FOLDED_ROWS:
             return None
         groups = None
@@ -196,9 +210,19 @@ class TableBuilder:
         return "time" if self.options.time else "split" if self.options.split else None
 
     def _codes(self, targets: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """The split of rows, by their numbers in the table; -1 where one is in none."""
+        codes = np.full(len(rows), TEST, np.int64)
+        inside = rows < len(self.table) - self._test
+        if self._valid:
+            first = len(self.table) - self._test - self._valid
+            codes[inside] = np.where(rows[inside] < first, TRAIN, VAL)
+        else:
+            codes[inside] = self._drawn(targets[inside], rows[inside])
+        return codes
+
+    def _drawn(self, targets: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """The split of rows of the first table, as the options have it."""
         options, table = self.options, self.table
-        if self.tuning:
-            return np.where(rows < len(table) - self.tuning, TRAIN, VAL).astype(np.int64)
         if options.group is not None:
             groups = [None if c is None else level_of(c) for c in table[options.group][rows]]
             return group_codes(targets, groups, options.seed, options.test_share).astype(np.int64)
@@ -238,54 +262,30 @@ def _unlearned(report: TableReport, target: TargetRecipe, values: np.ndarray) ->
 
 
 def plan_table(
-    source: TableSource, options: TableOptions, tuning: TableSource | None = None
+    source: TableSource, options: TableOptions, named: MoreTables | None = None
 ) -> TableBuilder:
     """Look at a table: what its columns and its target are. No file that it names is opened.
 
     Args:
         source: the table.
         options: how it is read.
-        tuning: a table of the rows that validate: all of the other's are then trained on, and
-            there are no test rows.
+        named: tables of the rows that validate, of which all of the first one's are then trained
+            on, and of the sealed rows, which say nothing of how the others are read.
 
     Raises:
-        DataError: it is no table, or its target cannot be learned, or the other lacks columns.
+        DataError: it is no table, or its target cannot be learned, or another lacks columns.
         UsageError: an option names a column that is not there; all problems at once.
     """
+    named = named or MoreTables()
     table = open_table(source)
-    roles = {"group": options.group, "time": options.time, "split": options.split}
-    named = {role: column for role, column in roles.items() if column is not None}
-    problems = [
-        f"--{flag} {column}: '{table.name}' has no such column: "
-        f"{did_you_mean(column, table.columns)}"
-        for flag, column in [("target", options.target), *named.items()]
-        if column not in table.cells
-    ]
-    if named and tuning is not None:
-        problems.append(
-            f"{' and '.join('--' + n for n in named)} and tuning data exclude each other: give one"
-        )
-    if len(named) > 1:
-        problems.append(f"{' and '.join('--' + n for n in named)} exclude each other: give one")
-    if options.target in named.values():
-        problems.append(f"'{options.target}' is the target: it cannot split the rows as well")
     given = dict(options.types)
     said = given.pop(options.target, None)
-    if said is not None and said not in list(Task):
-        problems.append(
-            f"column types: the target '{options.target}' can be {', '.join(Task)}, not {said!r}"
-        )
-    problems += type_problems(table, given, {options.target, *named.values()} - set(given))
-    if problems:
-        raise UsageError(problems)
-    more = None if tuning is None else open_table(tuning)
-    if more is not None:
-        rows = joined(table, more, ())
-        columns = infer_columns(rows, {options.target: ""}, given)
-        table = joined(table, more, columns.of(*PATHS))
+    _check_roles(table, options, given, said, named)
+    more = OpenTables.of(named, table)
+    seen = table if more.valid is None else joined(table, more.valid, ())
     task = options.task or (Task(said) if said is not None else None)
     written = table.path is not None and table.path.suffix.lower() in WRITTEN
-    target, why = infer_target(options.target, table[options.target], task, written=written)
+    target, why = infer_target(options.target, seen[options.target], task, written=written)
     reserved = {options.target: f"the target, {target.task}: {why}"}
     if options.group is not None:
         reserved[options.group] = "the groups: left out"
@@ -293,15 +293,66 @@ def plan_table(
         reserved[options.split] = "names the split: left out"
     if options.time is not None and options.time not in given:
         reserved[options.time] = "the time of the split: left out"
-    columns = infer_columns(table, reserved, given)
-    return TableBuilder(table, options, columns, target, why, 0 if more is None else len(more))
+    columns = infer_columns(seen, reserved, given)
+    more.check_cells(table, columns.notes, target)
+    notes = more.notes(table)
+    lost = [] if more.test is None else unknown_labels(target, more.test)
+    if lost:
+        shown = ", ".join(map(repr, lost[:10]))
+        notes.append(f"test rows have labels that no other row has, and are not scored by: {shown}")
+    whole = table
+    for each in more.each:
+        whole = joined(whole, each, columns.of(*PATHS))
+    return TableBuilder(whole, options, columns, target, why, more, tuple(notes))
+
+
+def _check_roles(
+    table: Table, options: TableOptions, types: Mapping[str, str], task: str | None,
+    named: MoreTables,
+) -> None:  # fmt: skip
+    """Make sure that the columns that options name are there, and go together.
+
+    Args:
+        table: the first.
+        options: how it is read.
+        types: of its columns, as they were said, without the target's.
+        task: the target's type, as it was said.
+        named: other tables.
+
+    Raises:
+        UsageError: they do not; all problems at once.
+    """
+    roles = {"group": options.group, "time": options.time, "split-column": options.split}
+    used = {role: column for role, column in roles.items() if column is not None}
+    problems = [
+        f"--{flag} {column}: '{table.name}' has no such column: "
+        f"{did_you_mean(column, table.columns)}"
+        for flag, column in [("target", options.target), *used.items()]
+        if column not in table.cells
+    ]
+    flags = [f"--{role}" for role in used]
+    if named.valid is not None and flags:
+        problems.append(f"{' and '.join([*flags, '--valid'])} exclude each other: give one")
+    elif named.test is not None and options.split is not None:
+        problems.append("--split-column and --test exclude each other: give one")
+    if len(flags) > 1:
+        problems.append(f"{' and '.join(flags)} exclude each other: give one")
+    if options.target in used.values():
+        problems.append(f"'{options.target}' is the target: it cannot split the rows as well")
+    if task is not None and task not in list(Task):
+        problems.append(
+            f"column types: the target '{options.target}' can be {', '.join(Task)}, not {task!r}"
+        )
+    problems += type_problems(table, types, {options.target, *used.values()} - set(types))
+    if problems:
+        raise UsageError(problems)
 
 
 def open_table_dataset(
     source: TableSource,
     options: TableOptions,
     progress: Progress | None = None,
-    tuning: TableSource | None = None,
+    named: MoreTables | None = None,
 ) -> Dataset:
     """A table as a dataset, built into the cache where it is not there.
 
@@ -311,14 +362,14 @@ def open_table_dataset(
         source: a file or a frame.
         options: how it is read.
         progress: told how far the build is.
-        tuning: see `plan_table`.
+        named: see `plan_table`.
 
     Raises:
         DataError: the table cannot be read, or, if strict, has cells that give nothing.
         UsageError: an option names what is not there.
         MissingExtraError: a package that reading it needs is not installed.
     """
-    dataset = open_built(plan_table(source, options, tuning), None, progress)
+    dataset = open_built(plan_table(source, options, named), None, progress)
     if options.strict:
         report = read_report(dataset)
         faults = [Fault(**cell) for cell in report["cells"]]

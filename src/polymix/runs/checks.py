@@ -18,7 +18,7 @@ from polymix.methods.strategies import make_strategy
 from polymix.runs.devices import check_device, default_device
 from polymix.runs.run_data import Data
 from polymix.runs.table_options import is_table
-from polymix.scoring.metrics import METRICS, Metric
+from polymix.scoring.metrics import Metric, check_known
 from polymix.search.protocol import Strategy
 from polymix.tables.files import READ
 
@@ -69,8 +69,11 @@ def check_names(*, metric: str | None, problem: str | None) -> None:
         UsageError: one is not; all of them are told.
     """
     problems = []
-    if metric is not None and metric not in METRICS:
-        problems.append(f"no metric '{metric}': {did_you_mean(metric, METRICS)}")
+    try:
+        if metric is not None:
+            check_known(metric)
+    except UsageError as error:
+        problems += error.problems
     if problem is not None and problem not in list(Task):
         problems.append(f"no problem type '{problem}': {did_you_mean(problem, Task)}")
     if problems:
@@ -125,6 +128,8 @@ def check_metric(metric: Metric, dataset: Dataset) -> None:
     try:
         value = metric(targets, rng.dirichlet(np.ones(max(outputs, 2)), len(targets))[:, :outputs])
     except ValueError:
+        value = math.nan
+    if not metric.fits(targets):
         value = math.nan
     if not math.isfinite(value):
         raise UsageError(

@@ -26,13 +26,17 @@ from polymix.runs.session import served_schema
 from polymix.scoring.calibration import calibration_error, for_metric
 from polymix.scoring.intervals import Predictions, Referee, interval_json
 from polymix.scoring.metrics import METRICS, Metric
+from polymix.tables.join import MoreTables
 from polymix.train.evaluate import Evaluator
 
 SCHEMA_VERSION = 1
 
 
 def evaluate(
-    run: OpenRun, data: Data | None = None, progress: Progress | None = None
+    run: OpenRun,
+    data: Data | None = None,
+    progress: Progress | None = None,
+    named: MoreTables | None = None,
 ) -> dict[str, Any]:
     """Score a finished run as `evaluate_run` does, or on rows of a user's own as `evaluate_rows`.
 
@@ -40,6 +44,7 @@ def evaluate(
         run: is held while its own rows are evaluated, of which the folder keeps what is found.
         data: the run's own, where they were an object, or other rows; its own where not given.
         progress: called as `progress(done, total, what)` while rows are read.
+        named: the run's own tables of validation and of test rows, if they were frames.
 
     Raises:
         RunFolderError: the run is not finished, or was made on other data.
@@ -47,12 +52,12 @@ def evaluate(
     """
     check_finished(run)
     if isinstance(data, str | Path | pd.DataFrame):
-        data = own_table(run, data, progress) or open_rows(run, data, progress)
+        data = own_table(run, data, progress, named) or open_rows(run, data, progress)
         if not run.owns(data):
             given = on_schema(data, run.served.schema)
             return evaluate_rows(run, labelled(given, np.arange(len(given)), GIVEN))
     with run.folder.hold():
-        return evaluate_run(run, run.data(data, progress))
+        return evaluate_run(run, run.data(data, progress, named))
 
 
 def evaluate_run(run: OpenRun, dataset: Dataset) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from polymix.scoring.metrics import Metric, metric_for
 from polymix.store.database import public_address
 from polymix.store.ledger import Ledger
 from polymix.store.run_folder import RunFolder
+from polymix.tables.join import MoreTables
 from polymix.tables.recipe import TableRecipe, TargetRecipe
 from polymix.train.evaluate import Evaluator
 
@@ -157,7 +158,7 @@ class OpenRun:
         self,
         given: Dataset | pd.DataFrame | None = None,
         progress: Progress | None = None,
-        tuning: pd.DataFrame | None = None,
+        named: MoreTables | None = None,
     ) -> Dataset:
         """The run's own rows; see `open_own`.
 
@@ -167,7 +168,7 @@ class OpenRun:
             DataError: they cannot be read.
         """
         given = self.own if given is None else given
-        return open_own(self.folder, self.config, given, progress, tuning)
+        return open_own(self.folder, self.config, given, progress, named)
 
     def kept(self) -> Dataset | None:
         """The run's own rows where they are at hand: open, or in the cache."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MAX_SEED = 2**31 - 1
 Balanced = Literal["balanced"]
 Compare = Literal["fifth", "full"]
+Preset = Literal["fast", "good", "best"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,14 @@ class SharedOptions(BaseModel):
         BeforeValidator(_seconds),
         Field(description="Time for the whole run once the data are read: 90s, 10m, 1h30m."),
         Spelling(default="none"),
+    ] = None
+    preset: Annotated[
+        Preset | None,
+        Field(
+            description="How much to spend where no limit is named: fast (1m), good (10m) or best "
+            "(1h, networks too); --time-limit wins over its time."
+        ),
+        Spelling(default="none: all candidates, without a limit"),
     ] = None
     trials: Annotated[
         int | None,
@@ -139,7 +148,10 @@ class RunOptions(SharedOptions):
     ] = None
     metric: Annotated[
         str | None,
-        Field(description="Metric to maximize, by scikit-learn's name."),
+        Field(
+            description="Metric to maximize, by scikit-learn's name or a usual one: rmse, mae, "
+            "auc, log_loss, mcc, qwk, …"
+        ),
         Spelling(argument="eval_metric", default="by the target"),
     ] = None
     rows: Annotated[
@@ -226,6 +238,19 @@ class TableFlags(BaseModel):
         Field(description="YAML file with column types, a line NAME: TYPE for each."),
         Spelling(metavar="FILE", default="none"),
     ] = None
+    valid: Annotated[
+        str | None,
+        Field(description="Table of the validation rows; all of SOURCE is then trained on."),
+        Spelling(metavar="TABLE", default="drawn from SOURCE"),
+    ] = None
+    test: Annotated[
+        str | None,
+        Field(
+            description="Table of the rows that evaluate scores; they choose nothing, and no row "
+            "of SOURCE is sealed."
+        ),
+        Spelling(metavar="TABLE", default="drawn from SOURCE"),
+    ] = None
     folds: Annotated[
         int | None,
         Field(
@@ -253,6 +278,7 @@ class FitOptions(TypedDict, total=False):
     """The keywords of `Predictor.fit`, for editors and type checkers; see `RunOptions`."""
 
     time_limit: float | str | None
+    preset: Preset | None
     trials: int | None
     seed: int
     compare: Compare

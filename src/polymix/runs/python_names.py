@@ -12,7 +12,8 @@ from polymix.errors import PolymixError, UsageError, did_you_mean
 from polymix.runs.options import FitOptions, RunOptions, flag_of, spelling
 
 _FLAG = re.compile(r"`[^`]*`|polymix [a-z][^:;,`]*|(?<![\w-])(?:--[a-z][a-z-]*|-[od] (?=\w))")
-_OTHERS = {"--run-dir": "path", "--onnx": "path", "--split-column": "table split"}
+_OTHERS = {"--run-dir": "path", "--onnx": "path", "--split-column": "table split",
+           "--valid": "tuning_data", "--test": "test_data"}  # fmt: skip
 
 
 def check_keywords(names: Iterable[str]) -> None:

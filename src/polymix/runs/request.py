@@ -29,11 +29,13 @@ from polymix.runs.devices import default_threads
 from polymix.runs.options import RunOptions, SharedOptions, checked_options
 from polymix.runs.paths import folder_name, free_path, reserved
 from polymix.runs.preflight import check_setup
+from polymix.runs.presets import with_preset
 from polymix.runs.run_data import Data
 from polymix.runs.table_options import is_table, table_options
 from polymix.scoring.metrics import metric_for
 from polymix.search.protocol import Strategy
 from polymix.store.database import public_address
+from polymix.tables.join import MoreTables
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ class Request:
 
     Attributes:
         data: a dataset's name, a table's file, a `DataFrame`, or a `Dataset`.
-        tuning: a table of the rows that validate, where the data are a table.
+        named: tables of the rows that validate, and of the sealed ones, where the data are a
+            table.
         path: the run folder to make; none for a dry run.
         name: of a folder under `runs/`, where the person named none.
         asked: the options.
@@ -74,7 +77,7 @@ class Request:
     """
 
     data: Data
-    tuning: str | Path | pd.DataFrame | None
+    named: MoreTables
     path: Path | None
     name: str | None
     asked: RunOptions
@@ -89,7 +92,7 @@ class Request:
         data: Data,
         options: Mapping[str, Any],
         *,
-        tuning: str | Path | pd.DataFrame | None = None,
+        named: MoreTables | None = None,
         path: str | Path | None = None,
         dry: bool = False,
         problems: Problems | None = None,
@@ -99,7 +102,7 @@ class Request:
         Args:
             data: what to search on.
             options: `RunOptions`, by their fields' names.
-            tuning: a table of the rows that validate.
+            named: tables of the rows that validate, and of the sealed ones.
             path: the run folder to make; a new one under `runs/` where not given.
             dry: no folder is made.
             problems: what is wrong already.
@@ -108,26 +111,28 @@ class Request:
             PolymixError: something cannot be used; every problem is listed.
         """
         problems = Problems() if problems is None else problems
+        named = named or MoreTables()
         asked, wrong = checked_options(options)
         with problems.caught():
             if wrong:
                 raise UsageError(wrong)
         table, strategy, device, reuse, place = None, None, None, None, None
         with problems.caught():
-            table = _table_options(data, asked)
+            table = _table_options(data, asked, named)
         with problems.caught():
             of_tables = sorted(asked.table_fields)
             check_source(
                 data,
                 data_options=asked.data_options,
                 raw=asked.raw,
-                of_tables=[*of_tables, *([] if tuning is None else ["tuning data"])],
+                of_tables=[*of_tables, *named.flags],
             )
         with problems.caught():
             check_names(metric=asked.metric, problem=asked.problem)
+        wanted = asked.strategy or ("auto" if is_table(data) else "mixmas")
+        asked = with_preset(asked, wanted)
         with problems.caught():
-            usual = "auto" if is_table(data) else "mixmas"
-            strategy = strategy_of(asked.strategy or usual, asked.options)
+            strategy = strategy_of(wanted, asked.options)
         with problems.caught():
             device = device_of(asked.device)
         with problems.caught():
@@ -139,7 +144,7 @@ class Request:
         assert device is not None
         assert reuse is not None
         name = _name(data) if path is None and not dry else None
-        return cls(data, tuning, place, name, asked, table, strategy, device, reuse)
+        return cls(data, named, place, name, asked, table, strategy, device, reuse)
 
     @contextmanager
     def reserved(self) -> Iterator[Request]:
@@ -217,25 +222,35 @@ class Request:
         found: dict[str, Any] = {
             "path": _path_of(self.data), "options": self.table.model_dump(mode="json")
         }  # fmt: skip
-        return found if self.tuning is None else {**found, "tuning": _path_of(self.tuning)}
+        for key, table in (("tuning", self.named.valid), ("test", self.named.test)):
+            if table is not None:
+                found[key] = _path_of(table)
+        return found
 
     def _open(self, progress: Progress | None) -> Dataset:
         if isinstance(self.data, Dataset):
             return self.data
         if self.table is not None:
-            return open_table_dataset(self.data, self.table, progress, self.tuning)
+            return open_table_dataset(self.data, self.table, progress, self.named)
         settings = self.asked.data_options
         return open_dataset(str(self.data), raw=self.asked.raw, options=settings, progress=progress)
 
 
-def _table_options(data: Data, asked: RunOptions) -> TableOptions | None:
+def _table_options(data: Data, asked: RunOptions, named: MoreTables) -> TableOptions | None:
     """How the data are read, where they are a table."""
     if not is_table(data):
         return None
+    fields = asked.table_fields
+    if named.flags and fields.get("test_share") is not None:
+        raise UsageError(
+            f"--test-share and {' and '.join(named.flags)} exclude each other: no row of the first "
+            "table is sealed where another table is named; omit --test-share"
+        )
     if asked.target is None:
         raise UsageError("a table needs a target: name its column with --target")
     told = {"task": asked.problem} if asked.problem in list(Task) else {}
-    return table_options(asked.target, {**asked.table_fields, **told})
+    sealed = {"test_share": 0.0} if named.flags else {}
+    return table_options(asked.target, {**fields, **sealed, **told})
 
 
 def _name(data: Data) -> str:

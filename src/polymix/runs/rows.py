@@ -20,6 +20,8 @@ from polymix.datasets import DATASETS, Progress, open_dataset
 from polymix.errors import DataError, PolymixError, PolymixWarning, UsageError, did_you_mean
 from polymix.runs.open_run import OpenRun
 from polymix.runs.run_data import Data
+from polymix.tables.files import open_table
+from polymix.tables.join import MoreTables
 from polymix.tables.read import read_rows
 from polymix.tables.recipe import TableRecipe
 from polymix.tables.report import unread_lines
@@ -103,19 +105,41 @@ def opened_rows(run: OpenRun, data: Data | None, progress: Progress | None) -> t
     return opened, False
 
 
-def own_table(run: OpenRun, given: Data, progress: Progress | None) -> Dataset | None:
-    """The run's own table, with its splits, where that is what is given."""
+def own_table(
+    run: OpenRun, given: Data, progress: Progress | None, named: MoreTables | None = None
+) -> Dataset | None:
+    """The run's own table, with its splits, where that is what is given.
+
+    The table of its sealed rows stands for it: what ships may have been fitted on them, so that
+    `evaluate` alone scores them.
+
+    Args:
+        run: the run.
+        given: what a user names.
+        progress: called as `progress(done, total, what)` while rows are read.
+        named: the run's own tables of validation and of test rows, if they were frames.
+    """
     table = run.config.source.table
     if table is None or isinstance(given, Dataset):
         return None
+    if _is_sealed(run, given):
+        return run.data(None, progress)
     path = table.get("path")
     if isinstance(given, pd.DataFrame):
         with contextlib.suppress(PolymixError):  # another frame is none of the run's
-            return run.data(given, progress) if path is None else None
+            return run.data(given, progress, named) if path is None else None
         return None
     if path is None or not Path(path).exists() or not Path(given).exists():
         return None
     return run.data(None, progress) if Path(given).samefile(path) else None
+
+
+def _is_sealed(run: OpenRun, given: str | Path | pd.DataFrame) -> bool:
+    """Whether a table's cells are those of the run's own test table."""
+    known = (run.folder.data_report or {}).get("sealed")
+    if known is None or (not isinstance(given, pd.DataFrame) and not Path(given).is_file()):
+        return False
+    return open_table(given).digest == str(known)
 
 
 def open_rows(run: OpenRun, source: Data, progress: Progress | None) -> Dataset:

@@ -18,6 +18,7 @@ from polymix.runs.config import RunConfig
 from polymix.runs.table_options import table_options
 from polymix.store.run_folder import RunFolder
 from polymix.tables.files import open_table
+from polymix.tables.join import MoreTables
 
 Data = str | Path | pd.DataFrame | Dataset
 """A table, a dataset's folder or its name; or a frame, or a dataset."""
@@ -28,7 +29,7 @@ def open_own(
     config: RunConfig,
     given: Dataset | pd.DataFrame | None,
     progress: Progress | None,
-    tuning: pd.DataFrame | None = None,
+    named: MoreTables | None = None,
 ) -> Dataset:
     """A run's data, cut to its rows and weighed as it had them.
 
@@ -37,7 +38,7 @@ def open_own(
         config: the run's.
         given: the data, if they were an object.
         progress: told how far a build is.
-        tuning: the tuning data, if they were a frame.
+        named: the tables of validation and of test rows, if they were frames.
 
     Raises:
         UsageError: they were an object, and are not given.
@@ -53,7 +54,7 @@ def open_own(
                 "name its new place with --data PATH"
             )
     if source.table is not None and (given is None or isinstance(given, pd.DataFrame)):
-        given = reopen_table(source.table, given, str(folder.path), progress, tuning)
+        given = reopen_table(source.table, given, str(folder.path), progress, named)
     if isinstance(given, pd.DataFrame):
         raise UsageError(f"the data of {folder.path} were no table")
     if given is None:
@@ -129,7 +130,7 @@ def reopen_table(
     frame: pd.DataFrame | None,
     where: str,
     progress: Progress | None,
-    tuning: pd.DataFrame | None = None,
+    named: MoreTables | None = None,
 ) -> Dataset:
     """A run's table, opened again.
 
@@ -138,7 +139,7 @@ def reopen_table(
         frame: the table, if it was a frame.
         where: the run's folder, for messages.
         progress: told how far a build is.
-        tuning: the tuning data, if they were a frame.
+        named: the tables of validation and of test rows, if they were frames.
 
     Raises:
         UsageError: it was a frame, and is not given.
@@ -147,14 +148,21 @@ def reopen_table(
     given = source.get("path") if frame is None else frame
     if given is None:
         raise UsageError(f"the data of {where} were an object: give them again")
-    more = source.get("tuning") if tuning is None else tuning
-    if more is None and "tuning" in source:
-        raise UsageError(f"the tuning data of {where} were a frame: give them again")
+    named = named or MoreTables()
+    valid = source.get("tuning") if named.valid is None else named.valid
+    test = source.get("test") if named.test is None else named.test
+    lost = [
+        f"the {what} data of {where} were a frame: give them again"
+        for key, what, table in (("tuning", "tuning", valid), ("test", "test", test))
+        if key in source and table is None
+    ]
+    if lost:
+        raise UsageError(lost)
     if "name" in source and frame is None:
         given = replace(open_table(given), name=str(source["name"]))
     fields = dict(source.get("options") or {})
     options = table_options(str(fields.pop("target", "")), fields)
-    return open_table_dataset(given, options, progress, more)
+    return open_table_dataset(given, options, progress, MoreTables(valid, test))
 
 
 def data_key(dataset: Dataset) -> dict[str, Any]:

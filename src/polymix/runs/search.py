@@ -15,6 +15,7 @@ from polymix.runs.request import Request
 from polymix.runs.session import Session
 from polymix.search.callbacks import Callback
 from polymix.search.protocol import Strategy
+from polymix.tables.join import MoreTables
 
 
 def search(
@@ -47,7 +48,7 @@ def search(
 def resume(
     run: OpenRun,
     data: Dataset | pd.DataFrame | None = None,
-    tuning: pd.DataFrame | None = None,
+    named: MoreTables | None = None,
     *,
     strategy: Strategy | None = None,
     allow_download: bool = False,
@@ -59,7 +60,7 @@ def resume(
     Args:
         run: is held meanwhile.
         data: its data, if it was given as an object.
-        tuning: its tuning data, if they were a frame.
+        named: its tables of validation and of test rows, if they were frames.
         strategy: its strategy, if that was of a class polymix does not know.
         allow_download: fetch pretrained models that it names and are not here.
         callbacks: watch the run.
@@ -74,6 +75,6 @@ def resume(
     with run.folder.hold(), downloads(allow_download):
         if run.finished:
             return None
-        dataset = run.data(data, progress, tuning)
+        dataset = run.data(data, progress, named)
         Session.resume(run.folder, dataset, strategy, callbacks, run.address).run()
     return dataset

@@ -61,6 +61,42 @@ def balanced_accuracy(targets: Array, hard: Array, weights: Array) -> Array:
     return _share(_share(hits, positives).sum(1), (positives > 0).sum(1))
 
 
+def matthews(targets: Array, hard: Array, weights: Array) -> Array:
+    """Matthews' correlation of classes (Gorodkin 2004); 0 where one side is all alike."""
+    true, said = _sets(targets, hard)
+    total = weights.sum(1)
+    hits = (weights @ (true * said)).sum(1)
+    positives, claims = weights @ true, weights @ said
+    spread = (total**2 - (positives**2).sum(1)) * (total**2 - (claims**2).sum(1))
+    return _share(hits * total - (positives * claims).sum(1), np.sqrt(spread))
+
+
+def quadratic_kappa(targets: Array, said: Array, weights: Array) -> Array:
+    """Cohen's kappa with quadratic weights; 0 where both sides are all alike.
+
+    The squares that chance would give are both variances and the square of the means' difference,
+    so that no table of counts is needed.
+    """
+    middle = float(targets.mean())
+    y, p = targets - middle, said - middle
+    total = weights.sum(1)
+    mean_y, mean_p = weights @ y / total, weights @ p / total
+    squares = weights @ (y - p) ** 2.0 / total
+    variances = weights @ y**2 / total - mean_y**2 + weights @ p**2 / total - mean_p**2
+    chance = variances + (mean_y - mean_p) ** 2
+    return np.where(chance > 1e-12, 1 - _share(squares, chance), 0.0)
+
+
+def average_precision(targets: Array, predictions: Array, weights: Array) -> Array:
+    """Precision averaged over recall, of one label, or the mean over labels or classes."""
+    if targets.ndim == 1 and predictions.shape[1] == 2:
+        return _precision(targets == 1, predictions[:, 1], weights)
+    count = predictions.shape[1]
+    true = targets > 0 if targets.ndim == 2 else targets[:, None] == np.arange(count)
+    each = [_precision(true[:, k], predictions[:, k], weights) for k in range(count)]
+    return np.asarray(np.mean(each, 0))
+
+
 def roc_auc(targets: Array, predictions: Array, weights: Array) -> Array:
     """Area under the curve, a label's, or the mean over labels, or over each class and the rest."""
     if targets.ndim == 1 and predictions.shape[1] == 2:
@@ -133,3 +169,14 @@ def _area(true: Array, scores: Array, weights: Array) -> Array:
     pairs = positive.sum(1) * negative.sum(1)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(pairs > 0, (positive * below).sum(1) / pairs, np.nan)
+
+
+def _precision(true: Array, scores: Array, weights: Array) -> Array:
+    """The precision at each level of the scores, weighted by the recall that it adds."""
+    order = np.argsort(-scores, kind="stable")
+    begins = np.flatnonzero(np.diff(-scores[order], prepend=-np.inf) != 0)
+    drawn = weights[:, order]
+    positive = np.add.reduceat(drawn * true[order], begins, 1)
+    above = np.cumsum(np.add.reduceat(drawn, begins, 1), 1)
+    precision = _share(np.cumsum(positive, 1), above)
+    return _share((positive * precision).sum(1), positive.sum(1))

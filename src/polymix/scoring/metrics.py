@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +22,17 @@ from polymix.data.schema import Task
 from polymix.errors import UsageError, did_you_mean
 from polymix.registry import Parts, register
 from polymix.scoring import bootstrap as resampling
+from polymix.scoring.metric_names import ALIASES, own_name, plainly
 
 Array = np.ndarray
 CLASSES = frozenset({Task.BINARY, Task.MULTICLASS})
 THRESHOLD = 0.5
 MAX_SENTIMENT = 3
+MAX_RATING = 1000
+"""Whole numbers up to this may be ratings, which agree by their quadratic kappa."""
+
+CORRELATIONS = ("pearson_r", "matthews_corrcoef", "quadratic_kappa")
+"""Metrics from -1 to 1."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,8 @@ class Metric:
         """What no score is below, and none above."""
         if self.name.startswith("neg_"):
             return -math.inf, 0.0
-        return {"r2": -math.inf, "pearson_r": -1.0}.get(self.name, 0.0), 1.0
+        least = {"r2": -math.inf, **dict.fromkeys(CORRELATIONS, -1.0)}
+        return least.get(self.name, 0.0), 1.0
 
     def __reduce__(self) -> tuple[Callable[[str], Metric], tuple[str]]:
         # Sent to another process by name: its functions cannot be.
@@ -133,6 +140,39 @@ def _auc(targets: Array, predictions: Array) -> float:
             targets, predictions, multi_class="ovr", labels=np.arange(predictions.shape[1])
         )
     )
+
+
+def _average_precision(targets: Array, predictions: Array) -> float:
+    """Precision averaged over recall (of one label's, or the mean over classes or labels)."""
+    if targets.ndim == 1 and predictions.shape[1] == 2:
+        return float(sk.average_precision_score(targets, predictions[:, 1]))
+    count = predictions.shape[1]
+    true = targets > 0 if targets.ndim == 2 else targets[:, None] == np.arange(count)
+    return float(sk.average_precision_score(true, predictions, average="macro"))
+
+
+def _ratings(targets: Array, predictions: Array) -> tuple[Array, Array]:
+    """Targets and predictions as whole numbers: the likeliest class's place, or what is nearest."""
+    if not np.issubdtype(targets.dtype, np.floating):
+        return targets, labels(targets, predictions)
+    return targets.round(), predictions[:, 0].round()
+
+
+def _quadratic_kappa(targets: Array, predictions: Array) -> float:
+    """Cohen's kappa with quadratic weights (Cohen 1968); 0 where both sides are all alike."""
+    return float(_kappa_draws(targets, predictions, np.ones((1, len(targets))))[0])
+
+
+def _kappa_draws(targets: Array, predictions: Array, weights: Array) -> Array:
+    return resampling.quadratic_kappa(*_ratings(targets, predictions), weights)
+
+
+def _are_ratings(targets: Array) -> bool:
+    """Whether a regression's targets are whole numbers; places of classes always are."""
+    if not np.issubdtype(targets.dtype, np.floating):
+        return True
+    whole = bool(len(targets)) and bool((targets == targets.round()).all())
+    return whole and float(np.abs(targets).max()) <= MAX_RATING
 
 
 def _minus_absolute(targets: Array, predictions: Array) -> Array:
@@ -223,7 +263,28 @@ for _metric in (
     _f1("f1_macro", LABELLED, "macro"),
     _f1("f1_micro", LABELLED, "micro"),
     _f1("f1_weighted", LABELLED, "weighted"),
+    Metric(
+        "matthews_corrcoef",
+        CLASSES,
+        _hard(sk.matthews_corrcoef),
+        resampled=_hard_draws(resampling.matthews),
+        hard=True,
+    ),
+    Metric(
+        "quadratic_kappa",
+        CLASSES | REGRESSION,
+        _quadratic_kappa,
+        resampled=_kappa_draws,
+        hard=True,
+        fits=_are_ratings,
+    ),
     Metric("roc_auc", LABELLED, _auc, resampled=resampling.roc_auc),
+    Metric(
+        "average_precision",
+        LABELLED,
+        _average_precision,
+        resampled=resampling.average_precision,
+    ),
     Metric("neg_log_loss", LABELLED, lambda y, p: _log_likelihood(y, p).mean(), _log_likelihood),
     Metric("r2", REGRESSION, lambda y, p: float(sk.r2_score(y, p[:, 0])), resampled=resampling.r2),
     Metric(
@@ -286,7 +347,7 @@ DEFAULTS = {
 
 
 def metric_for(task: Task, name: str | None = None) -> Metric:
-    """A metric by name, or the task's own.
+    """A metric by its name, or another that people use (see `metric_names`), or the task's own.
 
     Raises:
         UsageError: there is no such metric, or it is not for this task.
@@ -294,10 +355,39 @@ def metric_for(task: Task, name: str | None = None) -> Metric:
     if name is None:
         return METRICS[DEFAULTS[task]]
     fitting = [m.name for m in METRICS.values() if task in m.tasks]
-    if name not in METRICS:
-        raise UsageError(f"no metric '{name}': {did_you_mean(name, fitting)}")
-    if task not in METRICS[name].tasks:
+    check_known(name, fitting)
+    found = METRICS[known_as(name)]
+    if task not in found.tasks:
         raise UsageError(
             f"metric '{name}' is not for a {task} target: use one of {', '.join(sorted(fitting))}"
         )
-    return METRICS[name]
+    return found
+
+
+def steady(metric: Metric, task: Task) -> Metric:
+    """What to choose weights by: a metric of the labels said moves in jumps, which are noise."""
+    if not metric.hard:
+        return metric
+    return METRICS["neg_mean_squared_error" if task is Task.REGRESSION else "neg_log_loss"]
+
+
+def known_as(name: str) -> str:
+    """A metric's own name, by that or by another that people use; a stranger's as it is."""
+    return name if name in METRICS or own_name(name) not in METRICS else own_name(name)
+
+
+def check_known(name: str, among: Iterable[str] | None = None) -> None:
+    """Make sure that there is a metric of a name.
+
+    Args:
+        name: its own, or another that people use.
+        among: own names that may be suggested; all where not given.
+
+    Raises:
+        UsageError: there is none; the nearest name is told.
+    """
+    if known_as(name) in METRICS:
+        return
+    own = list(METRICS if among is None else among)
+    more = [alias for alias, metric in ALIASES.items() if metric in own]
+    raise UsageError(f"no metric '{name}': {did_you_mean(plainly(name), [*own, *more])}")

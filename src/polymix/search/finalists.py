@@ -153,7 +153,13 @@ class FinalistRounds:
         """
         run = self.run
         limited = run.clock.remaining is not None and run.budget.trials is None
-        if run.folds or not limited or seeds >= ENOUGH_SEEDS or run.strategy.refits:
+        if (
+            run.folds
+            or self._settled
+            or not limited
+            or seeds >= ENOUGH_SEEDS
+            or run.strategy.refits
+        ):
             return False
         known = run.ledger.decision(f"finalists: seed {seeds + 1}")
         if known is None:
@@ -184,11 +190,26 @@ class FinalistRounds:
         if not own:
             raise SearchError(f"strategy {strategy.name} proposed nothing to train in full")
         names = [strategy.name if i == 0 else f"{strategy.name} {i + 1}" for i in range(len(own))]
-        found = [Finalist(p, (Role.WINNER,), name) for p, name in zip(own, names, strict=True)]
+        found = [
+            Finalist(p, (Role.WINNER,), name, as_is=self._answered(p))
+            for p, name in zip(own, names, strict=True)
+        ]
         contest = Contest(own, strategy.chosen_encoders(), self.trials, random)
         for comparator in comparators:
             found += comparator.propose(self.run, contest)
         return _merged(found)
+
+    def _answered(self, proposal: Proposal) -> bool:
+        """Whether the search fitted it to all training rows and kept it: there is no more to do."""
+        rows = len(self.run.evaluator.dataset.split.train)
+        whole = not self.run.folds and proposal.keep and proposal.fidelity.rows >= rows
+        fits = self.run.evaluator.costs.fitting(proposal.genotype, rows) is not None
+        return whole and fits and any(t.proposal == proposal and t.usable for t in self.trials)
+
+    @property
+    def _settled(self) -> bool:
+        """Whether every finalist stands as it is."""
+        return all(f.as_is for f in self.finalists)
 
     # How long.
 
@@ -198,12 +219,13 @@ class FinalistRounds:
         known = run.ledger.decision("finalists")
         if known is not None:
             return dict(known)
-        wish = self.finalists[0].proposal.fidelity
+        trained = [f for f in self.finalists if self._fit_seconds(f) is None]
+        wish = (trained or self.finalists)[0].proposal.fidelity
         rows = len(run.evaluator.dataset.split.train)
         count = len(self.finalists)
         # Folds repeat the training of each: one seed of all of them says as much as three.
         plan = {
-            "seeds": 1 if run.folds else ENOUGH_SEEDS,
+            "seeds": 1 if run.folds or self._settled else ENOUGH_SEEDS,
             "epochs": wish.epochs,
             "rows": rows,
             "finalists": count,

@@ -33,9 +33,13 @@ class Shipping:
 
     def seconds(self, chosen: Trial) -> float:
         """What one more fit is expected to take, by what the folds of its parts took."""
-        folds = max(2, chosen.proposal.fidelity.folds)
-        trained = [self._trial_of(part) for part in self._parts(chosen)]
-        return sum(t.cost.wall_s for t in trained if t is not None) / (folds - 1)
+        folds = chosen.proposal.fidelity.folds
+        trained = [t for part in self._parts(chosen) if (t := self._trial_of(part)) is not None]
+        if folds:
+            return sum(t.cost.wall_s for t in trained) / (folds - 1)
+        split = self.run.evaluator.dataset.split
+        rows = len(split.development) + len(split.test)
+        return sum(t.cost.wall_s * rows / max(1, t.proposal.fidelity.rows) for t in trained)
 
     def in_time(self, chosen: Trial) -> bool:
         """Whether there is time for one more fit; decided once, and written down."""

@@ -94,7 +94,10 @@ def level_of(value: Any) -> str:
 def number_of(value: Any) -> float:
     """A cell as a number; NaN where it is none, infinite where it is too large."""
     if isinstance(value, str):
-        text = _CURRENCY.sub(r"\1", value.strip(), count=1).rstrip("%$€£¥₹").strip()
+        text = value.strip()
+        if len(text) < 400 and _NUMBER.fullmatch(text):  # most are plain, and there may be millions
+            return float(text)
+        text = _CURRENCY.sub(r"\1", text, count=1).rstrip("%$€£¥₹").strip()
         if _THOUSANDS.fullmatch(text):
             text = text.replace(",", "")
         return float(text) if len(text) < 400 and _NUMBER.fullmatch(text) else math.nan

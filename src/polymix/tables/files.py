@@ -6,8 +6,7 @@ import codecs
 import hashlib
 import json
 import reprlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from polymix.errors import DataError, did_you_mean
-from polymix.tables.cells import array_of, cells_of, well_formed
+from polymix.tables.cells import cells_of, well_formed
 from polymix.tables.parquet import read_parquet
 from polymix.tables.room import check_cells, check_columns
 from polymix.tables.separated import check_once, read_separated
@@ -106,33 +105,6 @@ def open_table(source: str | Path | pd.DataFrame | Table) -> Table:
         raise DataError(f"{path} cannot be read: {error}") from None
     name = well_formed(path.stem)
     return _checked(frame, name, str(path), path.resolve().parent, path, tuple(notes))
-
-
-def joined(first: Table, second: Table, columns: Sequence[str]) -> Table:
-    """One table: the rows of the first, then those of the second; it is the first in all else.
-
-    Args:
-        first: names the table, and the folder that paths are relative to.
-        second: has the first's columns at least.
-        columns: whose cells may be paths: those of the second are made absolute.
-
-    Raises:
-        DataError: the second lacks columns; all of them are named.
-    """
-    lost = second.missing_columns(dict.fromkeys(first.columns, f"'{first.name}' has"))
-    if lost:
-        raise DataError([f"{second.path or second.name}: {line}" for line in lost])
-    cells = {}
-    for column in first.columns:
-        more = second[column]
-        if column in columns and second.folder != first.folder:
-            more = more.copy()
-            for i, cell in enumerate(more):
-                if isinstance(cell, str | Path) and array_of(cell) is None:
-                    more[i] = str(second.folder / str(cell).strip())
-        cells[column] = np.concatenate([first[column], more])
-    digest = hashlib.sha256(f"{first.digest}+{second.digest}".encode()).hexdigest()[:16]
-    return replace(first, cells=cells, digest=digest, notes=(*first.notes, *second.notes))
 
 
 def _read(path: Path, notes: list[str]) -> pd.DataFrame:

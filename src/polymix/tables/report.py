@@ -54,6 +54,7 @@ class TableReport:
         split: rows by split.
         duplicates: rows that stand in two splits: `rows`, lists of the table's rows.
         notes: whatever else was noticed.
+        sealed: the digest of the table that the test rows are, where they are one of their own.
     """
 
     table: str
@@ -64,6 +65,7 @@ class TableReport:
     split: dict[str, int] = field(default_factory=dict)
     duplicates: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    sealed: str | None = None
 
     @property
     def lost(self) -> dict[str, str]:
@@ -91,6 +93,7 @@ class TableReport:
             "split": self.split,
             "duplicates": self.duplicates,
             "notes": self.notes,
+            "sealed": self.sealed,
             "cells": [
                 {"row": f.row, "column": f.column, "cause": f.cause, "value": f.value}
                 for f in self.faults

@@ -29,7 +29,8 @@ SCHEMA = toy_dataset(40).schema
 
 
 def chosen(schema=SCHEMA, options=None, **changes):
-    strategy = Auto(**(options or {}))
+    """What networks are searched, and what is said of them."""
+    strategy = Auto(**{"portfolio": False, **(options or {})})
     strategy.setup(task(schema, **{"rows": 50_000, **changes}))
     return strategy, " | ".join(strategy.reasons())
 
@@ -55,6 +56,51 @@ def test_plenty_of_rows_are_mixmas_as_it_is():
         "mixmas on 50000 training rows of image (image), series (timeseries), table (tabular)"
     )
     assert strategy.derive()[0].fidelity.epochs == 30
+
+
+def test_a_table_has_fitted_models_whether_or_not_its_rows_are_folded():
+    for folds, scored in ((0, "validation rows"), (5, "5 folds")):
+        strategy, said = chosen(options={"portfolio": None}, folds=folds, most_rows=50_000)
+        assert f"compared on {scored}" in said
+        asked = [strategy.ask()[0] for _ in range(3)]
+        assert [p.keep for p in asked] == [not folds] * 3
+        assert [p.fidelity.folds for p in asked] == [folds] * 3
+        learners = [p.genotype.learner.name for p in asked]
+        assert learners == ["linear", "gradient-boosting", "gradient-boosting"]
+        assert [len(p.genotype.base) for p in asked] == [0, 1, 0]
+    strategy, said = chosen(renamed(2), {"portfolio": None})
+    assert "fitted models" not in said  # nothing of a table, and no folds
+
+
+def test_the_first_of_the_portfolio_is_begun_whatever_it_is_expected_to_take():
+    asked = {"portfolio": None, "networks": True}
+    strategy, _ = chosen(options=asked, seconds=60.0, most_rows=50_000)
+    assert [strategy.ask()[0].share for _ in range(2)] == [float("inf"), 60.0]
+    strategy.tell([])
+    (first, *others) = strategy.derive()
+    assert first.genotype.learner.name == "linear"  # nothing was scored: the first guess is left
+    assert all(hasattr(p.genotype, "encoders") for p in others)
+
+
+def test_networks_are_not_begun_beside_fitted_models_where_time_is_tight():
+    def slow(_):
+        return 1e4
+
+    told = {"seconds": 60.0, "most_rows": 50_000, "predict": slow}
+    strategy, said = chosen(options={"portfolio": None}, **told)
+    assert not strategy.has_random
+    assert said.endswith("the time limit is too tight for networks beside fitted models")
+    assert "mixmas" not in said
+    strategy, said = chosen(options={"portfolio": None, "networks": True}, **told)
+    assert strategy.has_random
+    assert "the time limit is tight: only encoders that are quick" in said
+
+
+def test_more_of_the_budget_is_searched_where_what_is_found_was_fitted_to_most_rows():
+    assert Auto().search_share == 0.5
+    for folds, share in ((0, 0.5), (5, 0.7)):
+        strategy, _ = chosen(options={"portfolio": None}, folds=folds, most_rows=500)
+        assert strategy.search_share == share
 
 
 def test_one_modality_has_nothing_to_fuse():
@@ -120,7 +166,9 @@ def test_what_is_asked_for_is_kept():
 def test_the_reasons_are_written_down(tmp_path):
     data = toy_dataset(100, ("table",))
     predictor = Predictor(path=tmp_path / "run", device="cpu")
-    predictor.fit(data, strategy="auto", options={"epochs": 1, "full_epochs": 1}, trials=6)
+    predictor.fit(
+        data, strategy="auto", options={"portfolio": False, "epochs": 1, "full_epochs": 1}, trials=6
+    )
     about = json.loads((tmp_path / "run" / "description.json").read_text())
     assert about["searched"]["strategy"] == "auto"
     assert about["searched"]["why"][0] == "mixmas on 60 training rows of table (tabular)"

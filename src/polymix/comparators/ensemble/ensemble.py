@@ -17,7 +17,7 @@ from polymix.genotype import Genotype
 from polymix.records import Cost, Fidelity, Proposal, Role, Score, Trial
 from polymix.scoring.calibration import mean_loss
 from polymix.scoring.greedy import greedy_weights
-from polymix.scoring.metrics import METRICS
+from polymix.scoring.metrics import steady
 from polymix.search.run import Run
 from polymix.search.standings import Finalist
 
@@ -50,7 +50,7 @@ class GreedyEnsemble:
         else:
 
             def make(only: str | None) -> Finalist | None:
-                return _of_seeds(run, finalists, only, deadline)
+                return _of_seeds(run, finalists, trials, only, deadline)
 
         names = [one.name for one in run.evaluator.dataset.schema.modalities]
         alone = [made for name in names if len(names) > 1 and (made := make(name)) is not None]
@@ -72,10 +72,16 @@ def _finalist(proposal: Proposal, only: str | None) -> Finalist:
 
 
 def _of_seeds(
-    run: Run, finalists: Sequence[Finalist], only: str | None, deadline: float | None
+    run: Run,
+    finalists: Sequence[Finalist],
+    trials: Sequence[Trial],
+    only: str | None,
+    deadline: float | None,
 ) -> Finalist | None:
     """The ensemble of each seed's models, as one finalist."""
-    scored = _reading([t for f in finalists for t in f.scored if t.weights], only)
+    known = {t.key: t for f in finalists for t in f.scored if t.weights}
+    known |= {t.key: t for t in _fitted(run, trials)}
+    scored = _reading(list(known.values()), only)
     seeds = sorted({t.proposal.fidelity.seed for t in scored})
     members = ([t for t in scored if t.proposal.fidelity.seed == seed] for seed in seeds)
     proposals = [p for several in members if (p := _proposal(run, several)) is not None]
@@ -101,8 +107,7 @@ def _out_of_fold(run: Run, trials: Sequence[Trial], only: str | None) -> Finalis
     if len(members) < 2:
         return None
     targets = run.evaluator.scored_targets(run.folds)
-    # A metric of the labels said moves in jumps, and choosing by it chooses noise.
-    metric = METRICS["neg_log_loss"] if run.evaluator.metric.hard else run.evaluator.metric
+    metric = steady(run.evaluator.metric, run.evaluator.dataset.schema.target.task)
     weights = greedy_weights(metric, targets, [_predictions(t) for t in members], FOLDED_STEPS)
     if len(weights) < 2:
         return None
@@ -122,6 +127,13 @@ def _out_of_fold(run: Run, trials: Sequence[Trial], only: str | None) -> Finalis
     found = _finalist(proposal, only)
     found.trials.append(trial)
     return found
+
+
+def _fitted(run: Run, trials: Sequence[Trial]) -> list[Trial]:
+    """Trials of the search that are as good as a finalist's: fitted to all training rows."""
+    rows = len(run.evaluator.dataset.split.train)
+    whole = [t for t in trials if t.usable and t.weights and t.proposal.fidelity.rows >= rows]
+    return [t for t in whole if run.evaluator.costs.fitting(t.proposal.genotype, rows) is not None]
 
 
 def _proposal(run: Run, members: Sequence[Trial]) -> Proposal | None:

@@ -178,12 +178,17 @@ class Linear(Learner):
     ) -> float:
         """About how long a fit takes: entries of the matrix, by outputs and solves."""
         texts = sum(one.width for one in widths if one.form == "ids")
-        dense = sum(one.width for one in widths if one.form != "ids")
+        # Beside words the matrix is sparse: a category is one number of a row, whatever its levels.
+        dense = sum(
+            one.width - (sum(size - 1 for _, size in one.categories) if texts else 0)
+            for one in widths
+            if one.form != "ids"
+        )
         outputs = 1 if target.task is Task.REGRESSION else sums_of_target(target)
         solves = 10 if rows <= LARGE else 4
         squares = target.task is Task.REGRESSION or dict(options).get("loss") == "squares"
         cell = 2e-8 if squares else 2e-7
-        return 0.1 + solves * rows * (min(texts, 60) + dense) * cell * outputs + rows * texts * 2e-6
+        return 0.1 + solves * rows * (min(texts, 60) + dense) * cell * outputs + rows * texts * 1e-6
 
 
 def sums_of_target(target: Target) -> int:

@@ -24,6 +24,9 @@ Views = tuple[tuple[str, Block], ...]
 KERNEL_ROWS = 6000
 """With more rows, kernel ridge regression is not tried."""
 
+MANY = 10_000
+"""With as many rows, what takes longest is tried last, and forests after boosting."""
+
 SMALL = 1000
 """With fewer rows, boosted trees are smaller and slower."""
 
@@ -170,6 +173,9 @@ def portfolio(
     forest, boosted = forest_block(schema, rows), boosting_blocks(schema, rows)
     networks = _networks(schema, first) if tables else []
     base = (quick, *small)
+    if tables and rows >= MANY:
+        many = _of_many_rows(schema, rows, quick, linear)
+        return list(dict.fromkeys(many))
     # What takes no pass through a network comes first: there is soon something to use.
     found = [quick, *small]
     if tables:
@@ -219,6 +225,40 @@ def _tuned(
         return []
     learner = Block.of("tuned")
     return [TabularGenotype(views=views, learner=learner, transform=transform, base=tuple(base))]
+
+
+def _of_many_rows(
+    schema: Schema, rows: int, quick: TabularGenotype, linear: TabularGenotype
+) -> list[TabularGenotype]:
+    """Fitted models in the order to try them where each takes long.
+
+    Trees on a linear model's columns find what it lacks, and take no longer than those without:
+    words are the linear model's, numbers and categories the trees'. Forests are slow, and what
+    waits for a network comes last.
+
+    Args:
+        schema: of the data.
+        rows: that the largest fit will see.
+        quick: a linear model that takes no pass through a network.
+        linear: the same with all views.
+    """
+    plain, trees = tree_views(schema, False), tree_views(schema)
+    usual, wide = boosting_blocks(schema, rows)
+    forest = forest_block(schema, rows)
+    transform = quick.transform
+    found = [
+        quick,
+        TabularGenotype(views=plain, learner=usual, transform=transform, base=(quick,)),
+        TabularGenotype(views=plain, learner=usual, transform=transform),
+        TabularGenotype(views=plain, learner=wide, transform=transform, base=(quick,)),
+        linear,
+        TabularGenotype(views=trees, learner=usual, transform=transform, base=(linear,)),
+        TabularGenotype(views=plain, learner=forest, base=(quick,)),
+        TabularGenotype(views=plain, learner=forest),
+    ]
+    if transform != "none":
+        found += [one.model_copy(update={"transform": "none"}) for one in found[:3]]
+    return found
 
 
 def _kernels(

@@ -28,6 +28,9 @@ from polymix.genotype import Block
 BASE_SHARE = 0.7
 """Of the time, what base models may take."""
 
+PART = 2048
+"""Rows whose columns are computed at a time."""
+
 View = tuple[str, Block]
 
 
@@ -137,11 +140,17 @@ def crossed(
         if deadline is not None:
             until = time.monotonic() + left(deadline) / (FOLDS + 1 - k)
         whole = model.fit(sample.take(~held), y[fold != k], seed, until) and whole
-        column = model.column(sample.take(held))
+        column = _in_parts(model, sample.take(held))
         if found is None:
             found = torch.zeros((len(sample), column.shape[1]), dtype=torch.float64)
         found[held] = column
     whole = model.fit(sample, y, seed, deadline) and whole
     if found is None:
-        found = model.column(sample)
+        found = _in_parts(model, sample)
     return found, whole
+
+
+def _in_parts(model: Stacked, sample: Sample) -> Tensor:
+    """A model's columns of many rows, some at a time: what it makes of them may be wide."""
+    parts = torch.split(torch.arange(len(sample)), PART)
+    return torch.cat([model.column(sample.take(rows)) for rows in parts])

@@ -20,7 +20,8 @@ from polymix.comparators.tabular.sample import Sample
 from polymix.comparators.tabular.views import Layout
 
 CLIP, LEAST = 5.0, 1e-9
-CHUNK = 256
+CHUNK, COUNTED = 256, 4096
+"""Rows that are weighed, and whose tokens are counted, at a time."""
 
 
 class TokenWeights(nn.Module):
@@ -45,8 +46,11 @@ class TokenWeights(nn.Module):
     def fit(self, ids: Tensor) -> None:
         """Count the rows `(N, T)` that each token is in."""
         counts = torch.zeros(self.vocabulary, dtype=torch.int64)
-        for row in ids:
-            counts[row.unique()] += 1
+        for some in torch.split(ids, COUNTED):
+            ordered = some.sort(1).values
+            first = torch.ones_like(ordered, dtype=torch.bool)
+            first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+            counts += torch.bincount(ordered[first], minlength=self.vocabulary)
         counts[0] = 0
         order = torch.argsort(counts, descending=True, stable=True)[: self.slots]
         kept = order[counts[order] >= self.least]
@@ -58,9 +62,8 @@ class TokenWeights(nn.Module):
     def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Ids `(B, T)` to each occurrence's slot and its share of the token's weight, `(B, T)`."""
         there = (ids != 0).float()
-        size = (ids.shape[0], self.vocabulary)
-        counts = torch.zeros(size, device=ids.device).scatter_add(1, ids, there)
-        seen = counts.gather(1, ids).double().clamp(min=1)
+        # By occurrence: a row has few tokens, and a vector of the whole vocabulary is mostly zeros.
+        seen = (ids[:, :, None] == ids[:, None, :]).sum(2).double()
         weight = (1 + seen.log()) * self.idf[ids] * there
         length = (weight * weight / seen).sum(1, keepdim=True).sqrt()
         return self.slot[ids].long(), weight / seen / length.clamp(min=1e-12)

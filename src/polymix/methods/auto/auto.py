@@ -59,6 +59,9 @@ QUICK_ENCODERS = ("mlp", "conv", "mlp-mixer")
 MIN_EPOCHS = 3
 
 
+TABLES = (Kind.TABULAR, Kind.TEXT)
+"""Kinds of which fitted models know much, however many rows there are."""
+
 NETWORK_ROWS = 5000
 """Training rows from which networks are searched, whatever views there are."""
 
@@ -117,10 +120,11 @@ class Auto(Strategy):
 
     def _ready(self) -> list[TabularGenotype]:
         """The portfolio, where the data are of its kind: rows of a table, or few enough to fold."""
-        wanted = self._task.folds > 0 if self.portfolio is None else self.portfolio
+        task = self._task
+        known = task.folds > 0 or any(m.kind in TABLES for m in task.schema.modalities)
+        wanted = known if self.portfolio is None else self.portfolio
         if not wanted:
             return []
-        task = self._task
         return portfolio(task.schema, task.most_rows, task.targets)
 
     def _wants_networks(self) -> bool:
@@ -137,10 +141,16 @@ class Auto(Strategy):
             # The portfolio comes first; half of the search is left to networks.
             task = replace(task, seconds=task.seconds / 2)
         options, reasons = self._by_data(task)
-        self._reasons += reasons
         self._inner = MixMAS(**options)
         self._inner.setup(task)
-        if self._cramped(task, self._inner) and self.encoders is None:
+        cramped = self._cramped(task, self._inner) and self.encoders is None
+        if cramped and self._fitted is not None and self.networks is None:
+            # Hardly trained networks would take time from what is known to be good.
+            self._inner = None
+            self._reasons.append("the time limit is too tight for networks beside fitted models")
+            return
+        self._reasons += reasons
+        if cramped:
             quick = {m.name: self._quick(m) for m in task.schema.modalities}
             self._inner = MixMAS(**{**options, "encoders": quick, "seeds": 1})
             self._inner.setup(task)
@@ -211,8 +221,12 @@ class Auto(Strategy):
 
     @property
     def search_share(self) -> float:
-        """More than usual where what is found is only fitted once more."""
-        return SEARCH_SHARE if self._fitted is not None else super().search_share
+        """More than usual where what is found is only fitted once more, to hardly more rows.
+
+        What was fitted on training rows alone is worth fitting on all others, too.
+        """
+        folded = self._fitted is not None and self._fitted.task.folds > 0
+        return SEARCH_SHARE if folded else super().search_share
 
     @property
     def has_random(self) -> bool:
@@ -251,10 +265,10 @@ class Auto(Strategy):
         """The portfolio's best, best first, and the networks' winner."""
         best = [] if self._fitted is None else self._fitted.ranked[:MAX_FINALISTS]
         found = [t.proposal for t in best]
+        if not found and self._fitted is not None:  # nothing was scored: the first guess is left
+            found = [self._fitted.proposal(self._fitted.first)]
         if self._inner is not None:
             found += self._inner.derive()
-        if not found and self._fitted is not None:  # nothing was scored: the first guess is left
-            found = [self._fitted.proposal(one) for one in self._ready()[:1]]
         return found
 
     def chosen_encoders(self) -> Mapping[str, Block]:

@@ -28,15 +28,16 @@ class PortfolioSearch:
     """Asks for fitted models, one after the other.
 
     Args:
-        members: the portfolio, in order.
+        members: the portfolio, in order; one at least.
         task: what is known of the data and the budget.
 
     Attributes:
+        first: of the members: the best guess.
         scored: the trials that have a score.
     """
 
     def __init__(self, members: Sequence[TabularGenotype], task: SearchTask) -> None:
-        self.task, self.waiting = task, list(members)
+        self.task, self.waiting, self.first = task, list(members), members[0]
         self.scored: list[Trial] = []
         self._seen = set(members)
         self._rng = seeds.stream(task.seed, "variations")
@@ -112,6 +113,7 @@ class PortfolioSearch:
         """A genotype as it is scored: on folds, where there are any."""
         task = self.task
         fidelity = Fidelity(task.rows, 1, task.seed, folds=task.folds)
-        # What takes longer than all of the search is not begun.
-        share = math.inf if task.seconds is None else task.seconds
+        # What takes longer than all of the search is not begun, but for the first: it stops in
+        # time with less, and then there is something to use.
+        share = math.inf if task.seconds is None or genotype == self.first else task.seconds
         return Proposal(genotype, fidelity, keep=not task.folds, stage="portfolio", share=share)
