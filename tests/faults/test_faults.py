@@ -196,7 +196,11 @@ def test_a_cache_that_is_gone_is_built_again(whole, table, tmp_path, monkeypatch
 
 
 def _own_cache(folder: Path) -> partial[None]:
-    return partial(os.environ.__setitem__, "POLYMIX_CACHE", str(folder / "cache"))
+    return partial(_set_cache, str(folder / "cache"))
+
+
+def _set_cache(place: str) -> None:
+    os.environ["POLYMIX_CACHE"] = place
 
 
 @pytest.mark.parametrize("strategy", ["mixmas", "bm-nas"])

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from polymix import plugins
 from polymix.cli.signals import exit_status
-from polymix.cli.streams import print_text
+from polymix.cli.streams import STANDARD_OUTPUT, print_text
 from polymix.errors import PolymixError, PolymixWarning, UsageError, printable
 from polymix.faults import LESS_MEMORY, is_disk_full, is_out_of_memory
 
@@ -129,7 +129,7 @@ def _refused(error: Exception) -> str | None:
     """What the system refused, and the cure; none where the error is another."""
     if is_out_of_memory(error):
         return f"out of memory: {LESS_MEMORY} ({type(error).__name__}: {error})"
-    if is_disk_full(error):
+    if is_disk_full(error) and getattr(error, "filename", None) != STANDARD_OUTPUT:
         return f"nothing more can be written: {error}; free some space"
     return None
 

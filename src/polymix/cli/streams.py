@@ -15,6 +15,9 @@ from typing import Any, TextIO
 
 from polymix.errors import printable
 
+STANDARD_OUTPUT = "the standard output"
+"""The file that an error names where the output is lost."""
+
 
 def open_closed() -> None:
     """Open those that are closed on nothing: else the next file opened would be taken for them."""
@@ -108,7 +111,7 @@ class _Output(_Watched):
         let_go(self._stream)
         if isinstance(error, BrokenPipeError) or not isinstance(error, OSError):
             raise error
-        raise OSError(error.errno, error.strerror, "the standard output") from None
+        raise OSError(error.errno, error.strerror, STANDARD_OUTPUT) from None
 
 
 class _Progress(_Watched):

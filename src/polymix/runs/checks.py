@@ -68,7 +68,7 @@ def check_names(*, metric: str | None, problem: str | None) -> None:
     Raises:
         UsageError: one is not; all of them are told.
     """
-    problems = []
+    problems: list[str] = []
     try:
         if metric is not None:
             check_known(metric)

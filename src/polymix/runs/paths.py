@@ -69,6 +69,7 @@ def reserved(name: str) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             path.rmdir()
+            path.parent.rmdir()
 
 
 def copy_run(folder: RunFolder, target: Path) -> None:

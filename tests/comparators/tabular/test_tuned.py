@@ -17,7 +17,7 @@ from polymix.data.batch import RowSource
 from polymix.data.dataset import Dataset
 from polymix.data.schema import Kind, Modality, Schema, Target, Task
 from polymix.errors import GenotypeError
-from polymix.genotype import Block, parse_genotype
+from polymix.genotype import Block
 from polymix.nn.build import build, build_seeded, fit_seconds, frozen_blocks
 from polymix.nn.views import fit_views
 from polymix.records import Fidelity, Proposal, Status
@@ -168,7 +168,7 @@ def test_the_graph_predicts_what_the_model_predicts(views, tmp_path):
 def test_a_state_that_is_loaded_predicts_alike(views):
     data, genotype = rows_of(), made(views, TUNED, base=(made(VECTORS, LINEAR),))
     model, source, _ = fitted(data, genotype)
-    other = build_seeded(parse_genotype(genotype.to_json()), data.schema, 5).train()
+    other = build_seeded(genotype, data.schema, 5).train()
     other.load_state_dict(model.state_dict())
     rows = data.split.val
     np.testing.assert_array_equal(said(other, source, rows), said(model, source, rows))
