@@ -35,7 +35,7 @@ class SourceConfig(BaseModel):
     @field_validator("table")
     @classmethod
     def _of_a_table(cls, told: dict[str, Any] | None) -> dict[str, Any] | None:
-        for name in ("path", "tuning"):
+        for name in ("path", "tuning", "test"):
             place = (told or {}).get(name)
             if not (place is None or (isinstance(place, str) and "\0" not in place)):
                 raise ValueError(f"{name} is a path")

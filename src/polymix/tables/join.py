@@ -18,7 +18,7 @@ import pandas as pd
 
 from polymix.data.schema import Task
 from polymix.errors import DataError
-from polymix.tables.cells import array_of, labels_of, level_of, numbers_of, unit_of
+from polymix.tables.cells import array_of, labels_of, level_of, numbers_of, text_of, unit_of
 from polymix.tables.files import Table, open_table
 from polymix.tables.recipe import ColumnNote, ColumnType, TargetRecipe
 from polymix.tables.report import shortened
@@ -194,8 +194,8 @@ def _unknown(target: TargetRecipe, table: Table) -> list[str]:
         return [f"no row has a label in '{target.column}'"]
     if target.task in (Task.REGRESSION, Task.MULTILABEL):
         return []
-    known = set(target.classes)
-    counts = Counter(text for cell in there if (text := level_of(cell)) not in known)
+    known = {level_of(name) for name in target.classes}
+    counts = Counter(text_of(cell) for cell in there if level_of(cell) not in known)
     return [f"{n} rows have the unknown class {name!r}" for name, n in counts.most_common(SHOWN)]
 
 

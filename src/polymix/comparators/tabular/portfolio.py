@@ -175,7 +175,7 @@ def portfolio(
     base = (quick, *small)
     if tables and rows >= MANY:
         many = _of_many_rows(schema, rows, quick, linear)
-        return list(dict.fromkeys(many))
+        return list(dict.fromkeys([*many, *networks, *_tuned(schema, rows, first, base)]))
     # What takes no pass through a network comes first: there is soon something to use.
     found = [quick, *small]
     if tables:
