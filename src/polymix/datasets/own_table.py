@@ -43,7 +43,7 @@ TableSource = str | Path | pd.DataFrame | Table
 PATHS = (ColumnType.IMAGE, ColumnType.AUDIO, ColumnType.TIMESERIES, ColumnType.FEATURES)
 """What cells that name files can be."""
 
-MAX_FOLDED_ROWS = 20_000
+MAX_FOLDED_ROWS = 10_000
 """Rows are compared out of fold where fewer than so many are not sealed."""
 
 RECIPE, REPORT = "table.json", "data_report.json"

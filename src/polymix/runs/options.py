@@ -257,7 +257,7 @@ class TableFlags(BaseModel):
             description="Number of folds that compare models where rows are few; 0 compares "
             "them on validation rows."
         ),
-        Spelling(default="5 below 20,000 rows"),
+        Spelling(default="5 below 10,000 rows"),
     ] = None
     test_share: Annotated[
         float | None,

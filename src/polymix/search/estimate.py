@@ -23,7 +23,7 @@ BACKWARD = 2.0
 """A backward pass costs about twice its forward pass."""
 
 
-SLOWEST = 8.0
+SLOWEST = 2.0
 """How many times longer, or shorter, than expected fits are ever held to take."""
 
 
@@ -53,21 +53,19 @@ class Rate:
 
 
 class Pace:
-    """Measured over expected seconds of models that are fitted, by what they are.
+    """Measured over expected seconds of models that are fitted, by family.
 
-    Fits are estimated from counts of cells and rows. How fast the machine is, how many of its cores
-    are free and how long it takes to fit views are learned from the first trials.
+    Fits are estimated from counts of cells and rows. How fast the machine is and how many of its
+    cores are free is learned from the first trials of a family. The quickest of them counts: the
+    first one to read a view also fits it.
     """
 
     def __init__(self) -> None:
         self._known: dict[str, float] = {}
 
     def of(self, genotype: Genotype) -> float:
-        """Of the same kind of model; of all that were measured, where that was not; else one."""
-        found = self._known.get(genotype.family)
-        if found is not None:
-            return found
-        return float(np.median(list(self._known.values()))) if self._known else 1.0
+        """Of the genotype's family; one where none of it was measured."""
+        return self._known.get(genotype.family, 1.0)
 
     def learn(self, genotype: Genotype, seconds: float, expected: float) -> None:
         """Take notice of a trial.
@@ -78,8 +76,8 @@ class Pace:
             expected: seconds, by the pace known then.
         """
         if expected > 0:
-            ratio = self.of(genotype) * seconds / expected
-            self._known[genotype.family] = min(max(ratio, SLOWEST**-1), SLOWEST)
+            ratio = min(max(self.of(genotype) * seconds / expected, SLOWEST**-1), SLOWEST)
+            self._known[genotype.family] = min(self._known.get(genotype.family, SLOWEST), ratio)
 
 
 def measure_rate(evaluator: Evaluator) -> Rate:

@@ -15,6 +15,7 @@ from polymix.search.estimate import BACKWARD, Pace, Rate, measure_rate
 from polymix.search.protocol import Strategy
 from polymix.search.trial_runner import Runner, TrialRunner
 from polymix.store.ledger import Ledger
+from polymix.train.cross_validation import rounds_of
 from polymix.train.evaluate import Evaluator
 
 
@@ -106,7 +107,7 @@ class Run:
             fit = self.evaluator.costs.fitting(proposal.genotype, len(split.train))
             if fit is not None:
                 passed = self.evaluator.pass_seconds(proposal.genotype)
-                whole = fit * max(1, proposal.fidelity.folds)
+                whole = fit * rounds_of(proposal.genotype, proposal.fidelity.folds)
                 return whole * self.pace.of(proposal.genotype) + passed
             flops = self.evaluator.costs.trained(proposal.genotype, proposal.recipe)
             passed = self.evaluator.costs.passing(proposal.genotype, proposal.recipe)

@@ -20,6 +20,7 @@ import torch
 from polymix.data.batch import Source
 from polymix.data.dataset import Dataset
 from polymix.data.split import TRAIN, VAL, stratified_codes
+from polymix.genotype import Genotype
 from polymix.nn.build import frozen_blocks, one_core
 from polymix.nn.model import Model
 from polymix.records import Cost, Proposal, Score, Status, Trial
@@ -162,8 +163,8 @@ class CrossValidation:
         Fits that keep one core busy are made beside each other, one a core.
         """
         folds = range(begin, self.folds)
-        workers = min(len(folds), torch.get_num_threads())
-        if workers < 2 or not one_core(self.first.genotype):
+        workers = side_by_side(self.first.genotype, len(folds))
+        if workers < 2:
             yield from ((fold, self._train(fold)) for fold in folds)
             return
         pool = ThreadPoolExecutor(workers)
@@ -263,6 +264,16 @@ class CrossValidation:
         proposal, key = self.group.proposals[k], self.group.keys[k]
         cost = self.bench.spent(proposal, self.steps, self.meter, self.size)
         return Trial(proposal, key, status, None, cost, error=error)
+
+
+def side_by_side(genotype: Genotype, folds: int) -> int:
+    """How many folds are fitted beside each other."""
+    return min(folds, torch.get_num_threads()) if one_core(genotype) else 1
+
+
+def rounds_of(genotype: Genotype, folds: int) -> int:
+    """How many times as long as one fit all folds take; one where there are none."""
+    return math.ceil(folds / side_by_side(genotype, folds)) if folds else 1
 
 
 def inner_split(targets: np.ndarray, rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -24,6 +24,10 @@ from polymix.errors import GenotypeError
 from polymix.nn.encoder import Options, check_sizes
 
 PATIENCE = 20
+
+TIMED = 4
+"""Rounds by which the time of one is told."""
+
 REFITTED = 20_000
 """With at most as many rows, trees are grown anew on all of them, held-out ones too."""
 
@@ -77,6 +81,7 @@ class GradientBoosting(Learner):
                 f"dims={dims}, leaves={leaves}"
             )
         self.rounds = rounds
+        self._stopped = True  # whether held-out rows ended all of its fits
         self.options: dict[str, Any] = {
             "learning_rate": lr, "max_leaf_nodes": leaves, "max_depth": depth,
             "min_samples_leaf": least, "max_features": share, "l2_regularization": l2,
@@ -104,6 +109,7 @@ class GradientBoosting(Learner):
     ) -> bool:
         """`fit` to the trees' table `(N, D)`."""
         rounds = self._affordable(x, y, state, deadline)
+        self._stopped = True
         rng = seeds.stream(seed, "gradient boosting")
         if self.task is Task.MULTILABEL:
             for k in range(self.sums):
@@ -115,7 +121,8 @@ class GradientBoosting(Learner):
         else:
             outputs = list(range(self.sums))
             self._fit_classes(outputs, x, y, self.class_weights, rounds, state, rng)
-        return rounds == self.rounds
+        # Rounds that held-out rows did not call for are not missed.
+        return rounds == self.rounds or self._stopped
 
     def _fitted(
         self,
@@ -132,6 +139,7 @@ class GradientBoosting(Learner):
         task = Task.REGRESSION if self.regression else Task.MULTICLASS
         held = holdout(y, task, rng)
         if not held.any() or held.all() or rounds < 2:
+            self._stopped = False
             return make(max_iter=rounds, **options).fit(x, y, weights)
         stopping = options | {"early_stopping": True, "n_iter_no_change": PATIENCE}
         seen = {"X_val": x[held], "y_val": y[held]}
@@ -144,6 +152,7 @@ class GradientBoosting(Learner):
                 x[~held], y[~held], None if weights is None else weights[~held], **seen
             )
         best = max(1, int(np.argmax(tried.validation_score_)))
+        self._stopped = self._stopped and tried.n_iter_ < rounds
         if len(y) <= REFITTED:
             return make(max_iter=best, **options).fit(x, y, weights)
         del tried._predictors[best:]
@@ -153,14 +162,19 @@ class GradientBoosting(Learner):
         """As many rounds as there is time for, by a few that are timed; at least one."""
         if deadline is None:
             return self.rounds
-        tried = min(3, self.rounds)
-        options = self.options | {"early_stopping": False, "max_iter": tried}
-        begun = time.monotonic()
+        options = self.options | {"early_stopping": False}
         numbers = (y if y.ndim == 1 else y[:, 0]).astype(np.float64)
-        HistGradientBoostingRegressor(random_state=state, **options).fit(x, numbers)
-        each = (time.monotonic() - begun) / tried * self.sums
+        taken = []
+        for tried in (1, 1 + TIMED):
+            begun = time.monotonic()
+            make = HistGradientBoostingRegressor(random_state=state, max_iter=tried, **options)
+            make.fit(x, numbers)
+            taken.append(time.monotonic() - begun)
+        # The first round bins the columns, which is done once.
+        each = max(taken[1] - taken[0], 1e-6) / TIMED * self.sums
         twice = 2 if len(y) <= REFITTED else 1
-        return max(1, min(self.rounds, int(0.8 * left(deadline) / twice / max(each, 1e-9))))
+        room = 0.9 * left(deadline) / twice - taken[0]
+        return max(1, min(self.rounds, int(room / each)))
 
     def _fit_classes(
         self,

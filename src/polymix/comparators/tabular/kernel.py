@@ -29,7 +29,7 @@ ALPHAS = (0.02, 0.1, 0.3, 1.0)
 CHOSEN_ON = 1000
 """Rows that width and penalty are chosen on, at most."""
 
-CUBE, SQUARE = 8e-11, 2.5e-8
+CUBE, SQUARE = 6e-11, 2.5e-8
 """Seconds that a solve takes for N³, and distances for N² and a hundred columns."""
 
 
@@ -46,6 +46,7 @@ class Kernel(Learner):
 
     name: ClassVar[str] = "kernel"
     one_core: ClassVar[bool] = True
+    leaves_one_out: ClassVar[bool] = True
     VERSION: ClassVar[int] = 1
     forms: ClassVar[frozenset[Form]] = frozenset(
         {"ids", "columns", "numbers", "dense", "embedding"}
@@ -89,11 +90,26 @@ class Kernel(Learner):
 
     def fit(self, sample: Sample, y: np.ndarray, seed: int, deadline: float | None) -> bool:
         """Choose width and penalty by leave-one-out on some rows, then solve for all."""
+        return self._fit(sample, y, seed, deadline, crossing=False)[1]
+
+    def fit_left_out(
+        self, sample: Sample, y: np.ndarray, seed: int, deadline: float | None
+    ) -> tuple[Tensor, bool]:
+        """See `Learner.fit_left_out`."""
+        found, whole = self._fit(sample, y, seed, deadline, crossing=True)
+        assert found is not None
+        return found, whole
+
+    def _fit(
+        self, sample: Sample, y: np.ndarray, seed: int, deadline: float | None, *, crossing: bool
+    ) -> tuple[Tensor | None, bool]:
+        """`fit`, and where rows are to be crossed, what is said of each without it `(N, S)`."""
+        every = sample
         rng = seeds.stream(seed, "kernel")
         targets = y[:, None] if self.regression else signs(y, self.task, self.outputs)
         most = wanted_rows = min(len(y), self.rows)
         if deadline is not None:  # as many rows as there is time for
-            most = min(most, max(50, int((max(left(deadline), 0.0) / (2 * CUBE)) ** (1 / 3))))
+            most = min(most, max(50, int((max(left(deadline), 0.0) / (CUBE / 2)) ** (1 / 3))))
         kept = np.sort(rng.permutation(len(y))[:most])
         sample, targets, y = sample.take(torch.from_numpy(kept)), targets[kept], y[kept]
         self.vectors.fit(sample)
@@ -112,10 +128,15 @@ class Kernel(Learner):
                     best, left_out = (loss, gamma, alpha), crossed
         _, gamma, alpha = best
         np.exp(-gamma / mean_length * apart, out=apart)
-        dual, centre = dual_of(apart, targets, alpha)
+        scale, shifts = 1.0, np.zeros(self.sums)
         if not self.regression:
             scale, shifts = fit_scale(left_out, y[some], self.task, self.class_weights)
-            dual, centre = dual * scale, centre * scale + shifts
+        left_of_all: np.ndarray | None = None
+        if crossing:
+            dual, centre, left_of_all = solve(apart, targets, alpha)
+        else:
+            dual, centre = dual_of(apart, targets, alpha)
+        dual, centre = dual * scale, centre * scale + shifts
         self.support.zero_()
         self.dual.zero_()
         rows: Any = x
@@ -124,7 +145,14 @@ class Kernel(Learner):
         self.dual[:most] = torch.from_numpy(dual)
         self.centre.copy_(torch.from_numpy(centre))
         self.width.fill_(gamma / mean_length)
-        return most == wanted_rows
+        whole = most == wanted_rows
+        if left_of_all is None:
+            return None, whole
+        if most == len(every):
+            return torch.from_numpy(left_of_all * scale + shifts), whole
+        found = self(every)  # rows that support nothing were not seen
+        found[torch.from_numpy(kept)] = torch.from_numpy(left_of_all * scale + shifts)
+        return found, whole
 
     @classmethod
     def seconds(

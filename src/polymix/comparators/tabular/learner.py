@@ -32,6 +32,7 @@ class Learner(nn.Module):
         forms: of the views that it reads.
         one_core: whether a fit keeps one core busy and draws nothing from torch's stream: fits to
             several folds are then made beside each other.
+        leaves_one_out: whether `fit_left_out` says what is predicted of each row without it.
         uncounted: FLOPs of a row that are no tensor product's.
     """
 
@@ -40,6 +41,7 @@ class Learner(nn.Module):
     presets: ClassVar[Mapping[str, Options]] = {"small": {}}
     forms: ClassVar[frozenset[Form]] = frozenset({"columns", "numbers", "dense", "embedding"})
     one_core: ClassVar[bool] = False
+    leaves_one_out: ClassVar[bool] = False
     uncounted: int = 0
 
     def __init__(self, layouts: Sequence[Layout], target: Target) -> None:
@@ -71,6 +73,25 @@ class Learner(nn.Module):
         Returns:
             Whether there was time for all of it; less was fitted otherwise, and can be used.
         """
+
+    def fit_left_out(
+        self, sample: Sample, y: np.ndarray, seed: int, deadline: float | None
+    ) -> tuple[Tensor, bool]:
+        """`fit`, where leaving each row out has a closed form, and takes about as long.
+
+        Args:
+            sample: see `fit`.
+            y: see `fit`.
+            seed: see `fit`.
+            deadline: see `fit`.
+
+        Returns:
+            What is predicted of each training row by a fit without it, `(N, S)`; and as `fit`.
+        """
+        raise TypeError(
+            f"{type(self).__name__} has no closed form for {len(sample)} rows, {y.shape} targets, "
+            f"seed {seed}, deadline {deadline}"
+        )
 
     @abstractmethod
     def forward(self, sample: Sample) -> Tensor:

@@ -44,6 +44,9 @@ LARGE = 4000
 ROTATED = 2000
 """Rows up to which words are rotated: the work grows with their cube."""
 
+PRODUCT = 1e-10
+"""Seconds of a product of two columns, for a row."""
+
 SPARED = 0.4
 """Of the time, what is kept for the fit to all rows."""
 
@@ -188,7 +191,9 @@ class Linear(Learner):
         solves = 10 if rows <= LARGE else 4
         squares = target.task is Task.REGRESSION or dict(options).get("loss") == "squares"
         cell = 2e-8 if squares else 2e-7
-        return 0.1 + solves * rows * (min(texts, 60) + dense) * cell * outputs + rows * texts * 1e-6
+        products = 0.0 if texts else solves * rows * dense**2 * PRODUCT
+        cells = solves * rows * (min(texts, 60) + dense) * cell * outputs
+        return 0.1 + products + cells + rows * texts * 1e-6
 
 
 def sums_of_target(target: Target) -> int:

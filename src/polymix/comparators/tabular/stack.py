@@ -116,6 +116,21 @@ class Stacked(nn.Module):
         learned = y if self.transform is None else self.transform.fit(y)
         return self.learner.fit(own, learned, seed, deadline) and whole
 
+    @torch.no_grad()
+    def fit_left_out(
+        self, sample: Sample, y: np.ndarray, seed: int, deadline: float | None
+    ) -> tuple[Tensor, bool]:
+        """`fit`, of a learner that `leaves_one_out`: a column of each row without it, too."""
+        learned = y if self.transform is None else self.transform.fit(y)
+        own = sample.pick(self.picked)
+        found, whole = self.learner.fit_left_out(own, learned, seed, deadline)
+        return found if self._regression else found.clamp(-SURE, SURE), whole
+
+    @property
+    def leaves_one_out(self) -> bool:
+        """Whether leaving each row out has a closed form."""
+        return not len(self.bases) and self.learner.leaves_one_out
+
     def _until(self, deadline: float | None, base: int) -> float | None:
         """When a base model is to be done: those to come share what is left for them."""
         if deadline is None:
@@ -130,6 +145,8 @@ def crossed(
 
     What its fits say is in the units that it learned in, which differ little between folds.
     """
+    if model.leaves_one_out:
+        return model.fit_left_out(sample, y, seed, deadline)
     fold = fold_of(y, model.task, FOLDS, seeds.stream(seed, "folds"))
     found, whole = None, True
     for k in range(FOLDS):
