@@ -144,7 +144,7 @@ def test_a_column_that_splits_goes_with_no_other_table(options):
 
 
 def test_rows_are_compared_on_a_holdout_where_they_are_many(options):
-    assert MAX_FOLDED_ROWS == 20_000
+    assert MAX_FOLDED_ROWS == 10_000
     many = frame(MAX_FOLDED_ROWS)
     split = open_table_dataset(many, options, None, MoreTables(test=frame(20))).split
     assert split.folds is None

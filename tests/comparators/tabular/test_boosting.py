@@ -237,7 +237,7 @@ def test_the_genotype():
     stacked = asked.model_copy(update={"base": (asked,)})
     with pytest.raises(ValueError, match="no base models of its own"):
         TabularGenotype(views=asked.views, learner=asked.learner, base=(stacked,))
-    assert versions(asked) == {"tabular": 1, "gradient-boosting": 2, "summary": 2}
+    assert versions(asked) == {"tabular": 2, "gradient-boosting": 2, "summary": 2}
 
 
 @pytest.mark.parametrize(
