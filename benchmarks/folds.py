@@ -77,15 +77,20 @@ def one_split(
     with tempfile.TemporaryDirectory() as folder:
         predictor = Predictor(task["target"], path=Path(folder) / "run", eval_metric=task["metric"])
         predictor.fit(
-            table / "train.csv", trials=trials, seed=seed, table={"folds": folds}, no_refit=True
+            table / "train.csv",
+            trials=trials,
+            seed=seed,
+            table={"folds": folds, "seed": seed},
+            no_refit=True,
         )
-        shipped = next(r for r in predictor.leaderboard_json()["rows"] if r["ships"])
+        board = predictor.leaderboard_json()
+        shipped = next(r for r in board["rows"] if r["rank"] == board["chosen"]["rank"])
         low, high = shipped["ci"]
-        test = predictor.evaluate()["ships"]
+        test = predictor.evaluate()["metrics"][task["metric"]]
         below, above = test["ci"]
     room = float(np.hypot((high - low) / 2, (above - below) / 2))
     return {"val": shipped["score_val"], "low": low, "high": high, "width": high - low,
-            "test": test["score"], "room": room}  # fmt: skip
+            "test": test["value"], "room": room}  # fmt: skip
 
 
 def stacked(rows: int, networks: int, seeds: int, out: Path | None) -> int:

@@ -82,7 +82,9 @@ def test_what_nohup_ignores_stays_ignored(table, tmp_path):
 # Several processes.
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_workers_that_are_killed(number, whole, table, tmp_path):
     path = tmp_path / "run"
     command = Command(search("mixmas", table, path, *JOBS), tmp_path)
@@ -106,7 +108,9 @@ def _command_line(pid: int) -> str:
     return ""
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, *SIGNALS])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, *(pytest.param(n, marks=pytest.mark.slow) for n in SIGNALS)]
+)
 def test_no_worker_is_left_behind(number, whole, table, tmp_path):
     path = tmp_path / "run"
     command = Command(search("mixmas", table, path, *JOBS), tmp_path)
@@ -149,7 +153,7 @@ def _die(*_: object) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["mixmas", "mro"])
-@pytest.mark.parametrize("kilobytes", [40, 160])
+@pytest.mark.parametrize("kilobytes", [pytest.param(40, marks=pytest.mark.slow), 160])
 def test_a_full_disk(strategy, kilobytes, whole, table, tmp_path):
     expected, path = whole(strategy), tmp_path / "run"
     limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (kilobytes * 1024,) * 2)
@@ -203,7 +207,7 @@ def _set_cache(place: str) -> None:
     os.environ["POLYMIX_CACHE"] = place
 
 
-@pytest.mark.parametrize("strategy", ["mixmas", "bm-nas"])
+@pytest.mark.parametrize("strategy", ["mixmas", pytest.param("bm-nas", marks=pytest.mark.slow)])
 def test_a_clock_that_is_set_back(strategy, whole, table, tmp_path):
     expected, path = whole(strategy), tmp_path / "run"
     command = Command(search(strategy, table, path), tmp_path)

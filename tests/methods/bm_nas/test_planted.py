@@ -32,6 +32,7 @@ class TestPathUpdates:
         ]
         assert sum(s.operation == "attention" and {0, 1} == {*s.inputs} for s in steps) >= 4
 
+    @pytest.mark.slow
     def test_the_same_input_twice(self):
         steps = [c.steps[0] for (c,) in found(squared, 5000, **self.options)]
         assert sum(s.inputs == (1, 1) for s in steps) >= 4
