@@ -7,6 +7,7 @@ never moves another, and a killed run can take up any stream where it stood.
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -15,6 +16,9 @@ import numpy as np
 
 if TYPE_CHECKING:
     import torch
+
+_DRAWING = threading.RLock()
+"""Held while torch's own stream is another; a stream may be opened within one."""
 
 
 def derive(seed: int, *names: str | int) -> int:
@@ -30,11 +34,14 @@ def stream(seed: int, *names: str | int) -> np.random.Generator:
 
 @contextmanager
 def torch_stream(device: torch.device | str, seed: int, *names: str | int) -> Iterator[None]:
-    """Run a block under torch's stream `names` of `seed`; the global state comes back after."""
+    """Run a block under torch's stream `names` of `seed`; the global state comes back after.
+
+    All threads share torch's stream: a block waits for those of other threads to end.
+    """
     import torch
 
     kind = torch.device(device)
     forked = [kind] if kind.type == "cuda" else []
-    with torch.random.fork_rng(devices=forked):
+    with _DRAWING, torch.random.fork_rng(devices=forked):
         torch.manual_seed(derive(seed, *names))
         yield

@@ -79,7 +79,7 @@ class Model(nn.Module):
     def one_core(cls, genotype: Any) -> bool:  # noqa: ARG003
         """Whether a `fitted` model's fit keeps one core busy, and may run beside others.
 
-        Such a fit draws nothing from torch's own stream, which all threads share.
+        Such a fit draws from torch's own stream only within `seeds.torch_stream`.
         """
         return False
 

@@ -30,8 +30,8 @@ class Learner(nn.Module):
         VERSION: raise it when a fit or its outputs change.
         presets: options by preset.
         forms: of the views that it reads.
-        one_core: whether a fit keeps one core busy and draws nothing from torch's stream: fits to
-            several folds are then made beside each other.
+        one_core: whether a fit keeps one core busy, and draws from torch's stream only within
+            `seeds.torch_stream`: fits to several folds are then made beside each other.
         leaves_one_out: whether `fit_left_out` says what is predicted of each row without it.
         uncounted: FLOPs of a row that are no tensor product's.
     """

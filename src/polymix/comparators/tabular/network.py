@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -47,9 +46,6 @@ PASSES = 40
 
 PRODUCT, STEP = 3.5e-10, 5e-3
 """Seconds of training for a row's multiplication, and for a step whatever its rows."""
-
-_DRAWING = threading.Lock()
-"""Held while weights are drawn: fits beside each other share torch's stream."""
 
 
 class Network(Learner):
@@ -198,7 +194,7 @@ class Network(Learner):
         watch: Watch | None = None,
     ) -> Trained:
         """A new network, trained on rows."""
-        with _DRAWING, seeds.torch_stream("cpu", seed, "network weights"):
+        with seeds.torch_stream("cpu", seed, "network weights"):
             net = self._made()
         net.members.dropout.seed = seeds.derive(seed, "network dropout")
         loss = member_loss(self.task, y, self.class_weights)
